@@ -1,0 +1,2 @@
+"""Everything a suite needs to prove device passthrough: models, machines, guests, hosts."""
+

@@ -1,0 +1,1 @@
+"""The system inside a machine, reached over SSH."""

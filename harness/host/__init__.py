@@ -1,0 +1,1 @@
+"""Boxes on which the QEMU under test runs: virtual, local, over SSH."""

@@ -1,0 +1,1 @@
+"""Images and QEMU builds: recipes in, content-addressed read-only files out."""

@@ -1,0 +1,1 @@
+"""One QEMU process: builds, command lines, QMP, console, traces."""

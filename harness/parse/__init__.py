@@ -1,0 +1,1 @@
+"""Text and bytes of tools and kernels, turned into model values."""
