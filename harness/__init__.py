@@ -1,2 +1,1 @@
 """Everything a suite needs to prove device passthrough: models, machines, guests, hosts."""
-
