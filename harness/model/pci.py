@@ -131,6 +131,20 @@ class MsixCapability:
 
 
 @dataclass(frozen=True, slots=True)
+class MsiCapability:
+    """MSI capability (PCI 3.0, 6.8.1)."""
+
+    offset: int
+    """Of the capability in configuration space."""
+    vectors: int
+    """Vectors it can ask for: a power of two up to 32."""
+    is_64bit: bool = False
+    maskable: bool = False
+    """Has per-vector mask bits."""
+    enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Capability:
     """One entry of the capability list (``extended``: of the list that starts at 0x100)."""
 
@@ -158,6 +172,9 @@ class PciFunction:
     revision: int = 0
     config: bytes = b""
     """Configuration space as read: 64, 256 or 4096 bytes."""
+    msi: MsiCapability | None = None
+    vf_bars: tuple[Bar, ...] = ()
+    """BARs of the virtual functions of a physical one; ``size`` is that of one of them."""
 
     def bar(self, index: int) -> Bar:
         """Return BAR *index*.
@@ -177,3 +194,18 @@ class PciFunction:
     def is_express(self) -> bool:
         """Say whether it has the PCI Express capability (id 0x10)."""
         return self.has_capability(0x10)
+
+    @property
+    def config_size(self) -> int:
+        """Bytes of configuration space it has: 4096 or 256 (Linux ``pci_cfg_space_size()``).
+
+        What was read tells, if all of it was; a short read leaves the PCI Express capability.
+        """
+        if len(self.config) in (256, 4096):
+            return len(self.config)
+        return 4096 if self.is_express else 256
+
+    @property
+    def is_vga(self) -> bool:
+        """Say whether it is a VGA compatible controller (class 0300)."""
+        return self.class_code >> 8 == 0x0300
