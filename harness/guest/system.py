@@ -1,0 +1,200 @@
+"""A running Linux that commands can be given to: what host and guest have in common."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cached_property
+
+from harness.errors import CommandFailed, ParseError
+from harness.guest.transport import Command, Completed, Conversation, Transport
+from harness.model.pci import Bdf, PciFunction, PciId
+from harness.model.version import KernelVersion
+from harness.parse.interrupts import InterruptTable, parse_interrupts
+from harness.parse.pci_sysfs import parse_function
+
+_PCI = "/sys/bus/pci/devices"
+
+# One shell reads the whole bus: under emulation a process start costs more than the reading.
+_READ_FUNCTIONS = """
+for d in {where}; do
+  [ -e "$d/config" ] || continue
+  echo "@ ${{d##*/}}"
+  echo "config $(base64 "$d/config" | tr -d '\\n')"
+  echo "driver $(readlink "$d/driver")"
+  echo "group $(readlink "$d/iommu_group")"
+  sed 's/^/resource /' "$d/resource"
+done
+"""
+
+
+class System:
+    """A running Linux behind a `Transport`.
+
+    :param level: ``L0``, ``L1`` or ``L2``; for logs and messages.
+    """
+
+    def __init__(self, transport: Transport, *, level: str) -> None:
+        self.transport = transport
+        self.level = level
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.transport.name
+
+    # -- commands and files -----------------------------------------------------------------
+
+    def run(
+        self, command: Command, *, timeout: float = 60, stdin: bytes = b"", check: bool = True
+    ) -> Completed:
+        """Run *command* to its end; see `Transport.run`."""
+        return self.transport.run(command, timeout=timeout, stdin=stdin, check=check)
+
+    def succeeds(self, command: Command, *, timeout: float = 60) -> bool:
+        """Say whether *command* exits with 0."""
+        return self.run(command, timeout=timeout, check=False).exit_status == 0
+
+    def read_text(self, path: str) -> str:
+        """Return a file as text.
+
+        :raise CommandFailed: it cannot be read.
+        """
+        return self.run(["cat", path]).stdout
+
+    def write_text(self, path: str, text: str) -> None:
+        """Write *text* to a file or sysfs attribute.
+
+        :raise CommandFailed: the write was refused; ``stderr`` holds the errno text.
+        """
+        self.transport.write(path, text.encode())
+
+    def exists(self, path: str) -> bool:
+        """Say whether *path* exists."""
+        return self.succeeds(["test", "-e", path])
+
+    def list_directory(self, path: str) -> list[str]:
+        """Return the names in *path*, sorted; empty if there is no such directory."""
+        return sorted(self.run(f"ls -A {shlex.quote(path)} 2>/dev/null || :").stdout.split())
+
+    # -- facts --------------------------------------------------------------------------------
+
+    @cached_property
+    def kernel(self) -> KernelVersion:
+        """The running kernel."""
+        return KernelVersion.parse(self.run("uname -r").stdout.strip())
+
+    @cached_property
+    def page_size(self) -> int:
+        """Bytes of a page: the unit in which mappings are rounded."""
+        said = self.run("getconf PAGESIZE 2>/dev/null || probe pagesize", check=False).stdout
+        match = re.search(r"\d+", said)
+        return int(match[0]) if match else 4096
+
+    @cached_property
+    def command_line(self) -> str:
+        """What the kernel was started with."""
+        return self.read_text("/proc/cmdline").strip()
+
+    def kernel_log(self) -> str:
+        """Return the whole kernel log."""
+        return self.run("dmesg").stdout
+
+    def kernel_log_since(self, mark: int) -> str:
+        """Return what the kernel logged after *mark* (from `kernel_log_mark`)."""
+        lines = self.kernel_log().splitlines()
+        return "\n".join(lines[mark:])
+
+    def kernel_log_mark(self) -> int:
+        """Return the number of lines logged so far."""
+        return int(self.run("dmesg | wc -l").stdout)
+
+    def interrupts(self) -> InterruptTable:
+        """Read ``/proc/interrupts``."""
+        return parse_interrupts(self.read_text("/proc/interrupts"))
+
+    def iommu_groups(self) -> dict[int, tuple[Bdf, ...]]:
+        """Return group number to functions."""
+        said = self.run("ls -d /sys/kernel/iommu_groups/*/devices/* 2>/dev/null || :").stdout
+        groups: dict[int, list[Bdf]] = {}
+        for line in said.split():
+            parts = line.split("/")
+            groups.setdefault(int(parts[4]), []).append(Bdf.parse(parts[6]))
+        return {number: tuple(sorted(members)) for number, members in sorted(groups.items())}
+
+    # -- PCI ------------------------------------------------------------------------------------
+
+    def functions(self) -> tuple[PciFunction, ...]:
+        """Read every PCI function: configuration space, resources, driver, IOMMU group."""
+        return tuple(self._read_functions(f"{_PCI}/*"))
+
+    def function(self, bdf: Bdf) -> PciFunction:
+        """Read one PCI function.
+
+        :raise KeyError: there is none at *bdf*.
+        """
+        for function in self._read_functions(f"{_PCI}/{bdf}"):
+            return function
+        raise KeyError(f"{self.name} has no PCI function {bdf}")
+
+    def find(self, pci_id: PciId) -> tuple[PciFunction, ...]:
+        """Return the functions with this vendor and device id."""
+        return tuple(function for function in self.functions() if function.id == pci_id)
+
+    def _read_functions(self, where: str) -> Iterator[PciFunction]:
+        text = self.run(_READ_FUNCTIONS.format(where=where)).stdout
+        for block in text.split("@ ")[1:]:
+            bdf, *lines = block.splitlines()
+            fields: dict[str, list[str]] = {}
+            for line in lines:
+                key, _, value = line.partition(" ")
+                fields.setdefault(key, []).append(value)
+            try:
+                config = base64.b64decode(fields["config"][0], validate=True)
+            except (KeyError, ValueError) as error:
+                raise ParseError("no configuration space", text=block, where=bdf) from error
+            group = fields.get("group", [""])[0].rpartition("/")[2]
+            yield parse_function(
+                Bdf.parse(bdf),
+                config=config,
+                resource="\n".join(fields.get("resource", [])),
+                driver=fields.get("driver", [""])[0].rpartition("/")[2] or None,
+                iommu_group=int(group) if group else None,
+            )
+
+    def resource_file(self, bdf: Bdf, bar: int) -> str:
+        """Return the sysfs file that maps BAR *bar*."""
+        return f"{_PCI}/{bdf}/resource{bar}"
+
+    # -- the static helper ------------------------------------------------------------------------
+
+    @property
+    def probe_path(self) -> str:
+        """Path of the static helper there."""
+        return "/usr/bin/probe"
+
+    def probe(self, *words: str | int, timeout: float = 60, check: bool = True) -> dict[str, str]:
+        """Run ``probe`` with *words*; return its ``key=value`` output.
+
+        Integers are given in hex. A key that repeats keeps its last value.
+
+        :raise CommandFailed: it failed; ``stderr`` has the cause.
+        """
+        arguments = [hex(word) if isinstance(word, int) else word for word in words]
+        done = self.run([self.probe_path, *arguments], timeout=timeout, check=check)
+        return parse_pairs(done.stdout)
+
+    def converse(self, *words: str | int) -> Conversation:
+        """Start ``probe`` with *words* and talk to it."""
+        arguments = [hex(word) if isinstance(word, int) else word for word in words]
+        return self.transport.open([self.probe_path, *arguments])
+
+
+def parse_pairs(text: str) -> dict[str, str]:
+    """Read ``key=value`` words, any number a line."""
+    return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
+
+__all__ = ["CommandFailed", "System", "parse_pairs"]

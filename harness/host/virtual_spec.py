@@ -1,0 +1,182 @@
+"""The machine that is a virtual host, and the machine that is a nested guest. Pure.
+
+Addresses are fixed so that a function has the same BDF in every run. The virtual host's own
+disk and network are virtio without ``iommu_platform``: they bypass the vIOMMU and stay out of
+the way of what is being judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.machine.command import Boot, Device, Disk, MachineSpec, Netdev
+from harness.model.pci import PciId
+
+SSH_FORWARD = "tcp:127.0.0.1:0-:22"
+"""Port 0: QEMU takes a free loopback port and tells it in ``info usernet``."""
+
+_QUIET = "console=ttyS0 loglevel=5 random.trust_cpu=on rcupdate.rcu_expedited=1 mitigations=off"
+
+
+@dataclass(frozen=True, slots=True)
+class TestDevice:
+    """An emulated device of the virtual host that is made to be assigned.
+
+    Its slot there: ``bus`` and ``addr``. Its slot in the nested guest is the same.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    name: str
+    driver: str
+    id: PciId
+    bus: str
+    addr: str
+    guest_driver: str
+    """Linux driver in the nested guest; empty if there is none."""
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+
+TEST_DEVICES: Mapping[str, TestDevice] = {
+    device.name: device
+    for device in (
+        TestDevice("nvme", "nvme", PciId(0x1B36, 0x0010), "rp0", "0", "nvme",
+                   {"serial": "trapline", "drive": "nvme-disk"}),
+        TestDevice("e1000e", "e1000e", PciId(0x8086, 0x10D3), "rp1", "0", "e1000e",
+                   {"netdev": "e1000e-net", "mac": "52:54:00:00:10:d3"}),
+        TestDevice("igb", "igb", PciId(0x8086, 0x10C9), "rp2", "0", "igb",
+                   {"netdev": "igb-net", "mac": "52:54:00:00:10:c9"}),
+        TestDevice("edu", "edu", PciId(0x1234, 0x11E8), "pcie.0", "0xc", "",
+                   {"dma_mask": "0xffffffffffffffff"}),
+    )
+}  # fmt: skip
+"""By name. Not every QEMU has every one: igb came with 8.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFiles:
+    """Where the images of a virtual host lie; all are read, none is written."""
+
+    kernel: str
+    initrd: str
+    root: str
+    qemu: str
+    guest: str
+    modules: str = ""
+    """Empty for a kernel with everything built in."""
+
+
+INTEL_IOMMU = Device("intel-iommu", "iommu", options={"intremap": True, "caching-mode": True})
+
+
+def virtual_host_spec(
+    files: HostFiles,
+    *,
+    accel: str,
+    key: str,
+    nvme_disk: str,
+    devices: Sequence[str] = tuple(TEST_DEVICES),
+    memory_mib: int = 2048,
+    iommu: Device | None = INTEL_IOMMU,
+    append: str = "",
+) -> MachineSpec:
+    """Return the machine of a virtual host.
+
+    :param accel: value of ``-accel``.
+    :param key: public ssh key, base64.
+    :param nvme_disk: raw file behind the nvme, written by tests.
+    :param devices: names from `TEST_DEVICES` that this QEMU has.
+    """
+    chosen = [TEST_DEVICES[name] for name in devices]
+    disks = [Disk("root", files.root, read_only=True), Disk("qemu", files.qemu, read_only=True),
+             Disk("guest", files.guest, read_only=True)]  # fmt: skip
+    if files.modules:
+        disks.append(Disk("modules", files.modules, read_only=True))
+    own = [
+        Device("virtio-blk-pci", f"disk-{disk.id}", "pcie.0", f"0x{slot:x}",
+               {"drive": disk.id, "serial": disk.id})
+        for slot, disk in enumerate(disks, start=3)
+    ]  # fmt: skip
+    nic = Device("virtio-net-pci", "ssh-nic", "pcie.0", "0x2", {"netdev": "ssh", "romfile": ""})
+    rng = Device("virtio-rng-pci", "rng", "pcie.0", "0x7")
+    netdevs = [Netdev("ssh", options={"hostfwd": SSH_FORWARD})]
+    if "nvme" in devices:
+        disks.append(Disk("nvme-disk", nvme_disk))
+    netdevs += [
+        Netdev(str(device.options["netdev"]), options={"restrict": True})
+        for device in chosen
+        if "netdev" in device.options
+    ]
+    return MachineSpec(
+        name="host",
+        accel=accel,
+        machine_options={"kernel-irqchip": "split"},
+        memory_mib=memory_mib,
+        iommu=iommu,
+        devices=(nic, *own, rng, *root_ports(4), *(_cold_plugged(d) for d in chosen)),
+        disks=tuple(disks),
+        netdevs=tuple(netdevs),
+        boot=Boot(
+            files.kernel,
+            files.initrd,
+            f"{_QUIET} intel_iommu=on trapline.key={key} {append}".strip(),
+        ),
+    )
+
+
+def _cold_plugged(device: TestDevice) -> Device:
+    rom = {"romfile": ""} if "netdev" in device.options else {}
+    return Device(device.driver, device.name, device.bus, device.addr, {**device.options, **rom})
+
+
+def root_ports(count: int, *, first_slot: int = 8) -> tuple[Device, ...]:
+    """Return ``rp0`` … on consecutive slots of the root bus, one chassis slot each."""
+    return tuple(
+        Device("pcie-root-port", f"rp{n}", "pcie.0", f"0x{first_slot + n:x}",
+               {"chassis": n + 1, "slot": n + 1})
+        for n in range(count)
+    )  # fmt: skip
+
+
+def nested_spec(
+    *,
+    accel: str,
+    kernel: str = "",
+    initrd: str = "",
+    key: str = "",
+    iommu: Device | None = None,
+    assigned: Sequence[Device] = (),
+    memory_mib: int = 256,
+    append: str = "",
+    name: str = "nested",
+) -> MachineSpec:
+    """Return the machine of a nested guest (without *kernel*: firmware only).
+
+    :param assigned: the vfio-pci devices, see `assigned_device`.
+    """
+    spec = MachineSpec(
+        name=name,
+        accel=accel,
+        machine_options={"kernel-irqchip": "split"},
+        memory_mib=memory_mib,
+        iommu=iommu,
+        devices=(*root_ports(4), *assigned),
+    )
+    if not kernel:
+        return spec
+    nic = Device("virtio-net-pci", "ssh-nic", "pcie.0", "0x2", {"netdev": "ssh", "romfile": ""})
+    return replace(
+        spec,
+        devices=(nic, *spec.devices),
+        netdevs=(Netdev("ssh", options={"hostfwd": SSH_FORWARD}),),
+        boot=Boot(kernel, initrd, f"{_QUIET} trapline.key={key} {append}".strip()),
+    )
+
+
+def assigned_device(
+    name: str, host_bdf: str, *, options: Mapping[str, str | int | bool] | None = None
+) -> Device:
+    """Return the ``vfio-pci`` device that assigns *host_bdf* at the slot of test device *name*."""
+    device = TEST_DEVICES[name]
+    return Device("vfio-pci", name, device.bus, device.addr, {"host": host_bdf, **(options or {})})

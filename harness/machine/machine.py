@@ -1,0 +1,369 @@
+"""One QEMU process: launched, spoken to over QMP, watched, ended; evidence kept.
+
+A `Machine` is what QMP can see; the system that runs inside is a `harness.guest.guest.Guest`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.errors import HarnessError, LaunchFailed, MachineDied, QmpFailed, WaitTimeout
+from harness.machine.command import Device, MachineSpec, Sockets, command_line
+from harness.machine.console import Console
+from harness.machine.place import Place, Process
+from harness.machine.qmp import Qmp
+from harness.machine.traces import TraceWindow
+from harness.model.memory_map import MemoryMap
+from harness.model.memory_map_json import map_to_dict
+from harness.model.memory_tree import MemoryTree
+from harness.parse.mtree import parse_memory_map, parse_memory_tree
+from harness.parse.query_stats import QueryPciFunction, parse_query_pci, parse_query_stats
+from harness.step import step
+from harness.wait import wait_until
+
+log = logging.getLogger(__name__)
+
+
+class Runnable(Protocol):
+    """A QEMU that can be started at some place (`harness.images.qemu_build.QemuBuild`)."""
+
+    @property
+    def argv_prefix(self) -> Sequence[str]:
+        """The binary, with its loader and data directories."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Variables it needs."""
+
+    @property
+    def label(self) -> str:
+        """For people and reports."""
+
+
+@dataclass(slots=True)
+class Launch:
+    """What is needed besides the spec to start a machine."""
+
+    place: Place
+    qemu: Runnable
+    evidence: Path
+    """Directory for the evidence of this machine; exists."""
+    level: str = "L1"
+    """Level of the kernel that will talk on the console."""
+    timeout: float = 60
+    """Seconds until QMP must answer."""
+    extra_env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Machine:
+    """A QEMU process. Make one with `Machine.launch`."""
+
+    def __init__(self, spec: MachineSpec, launch: Launch, sockets: Sockets) -> None:
+        self.spec = spec
+        self.place = launch.place
+        self.qemu = launch.qemu
+        self.evidence = launch.evidence
+        self.level = launch.level
+        self.sockets = sockets
+        self.exit_status: int | None = None
+        self._process: Process | None = None
+        self._qmp: Qmp | None = None
+        self._console: Console | None = None
+        self._ending = False
+
+    # -- life ---------------------------------------------------------------------------
+
+    @classmethod
+    def launch(cls, spec: MachineSpec, launch: Launch) -> Machine:
+        """Start QEMU and return when QMP and the console answer.
+
+        :raise LaunchFailed: it ended, or never spoke; its words are in the message.
+        """
+        sockets = Sockets(launch.place.make_directory())
+        machine = cls(spec, launch, sockets)
+        argv = [*launch.qemu.argv_prefix, *command_line(spec, sockets)]
+        env = {**launch.qemu.env, **launch.extra_env}
+        words = [f"{key}={value}" for key, value in env.items()]
+        machine._keep("qemu.cmd", shlex.join(["env", *words, *argv] if words else argv) + "\n")
+        try:
+            with step("start %s on %s (%s)", spec.name, launch.place.name, launch.qemu.label):
+                machine._start(argv, env, launch.timeout)
+        except BaseException:
+            machine.kill()
+            raise
+        return machine
+
+    def _start(self, argv: list[str], env: Mapping[str, str], timeout: float) -> None:
+        try:
+            self._process = self.place.start(argv, env=env, log=self.sockets.stderr)
+        except OSError as error:
+            raise LaunchFailed(
+                f"{self.spec.name}: QEMU could not be started",
+                exit_status=None,
+                stderr=f"{argv[0]}: {error.strerror}",
+                evidence=self.evidence / "qemu.cmd",
+            ) from error
+        qmp = Qmp(self.spec.name, self.evidence / "qmp.jsonl")
+        self._qmp = qmp
+        stream = wait_until(
+            f"{self.spec.name}: QMP socket",
+            lambda: self._try_connect(self.sockets.qmp),
+            timeout=timeout,
+            guards=(self._check_started,),
+            last_seen=lambda: self.place.read(self.sockets.stderr).decode(errors="replace"),
+            hint="QEMU runs but does not open its monitor; is the machine overloaded?",
+        )
+        try:
+            qmp.connect(stream, timeout=timeout)
+        except QmpFailed:
+            self._check_started()
+            raise
+        self._console = Console(
+            self.place.connect(self.sockets.console, timeout=10),
+            name=self.spec.name,
+            level=self.level,
+            log=self.evidence / "console.log",
+        )
+
+    def _try_connect(self, path: str) -> Any:
+        with contextlib.suppress(OSError):
+            return self.place.connect(path, timeout=5)
+        return None
+
+    def _check_started(self) -> None:
+        status = self._process.poll() if self._process is not None else None
+        if status is None:
+            return
+        self.exit_status = status
+        stderr = self.place.read(self.sockets.stderr).decode(errors="replace")
+        raise LaunchFailed(
+            f"{self.spec.name}: QEMU {describe_exit(status)} before QMP answered",
+            exit_status=status,
+            stderr=stderr,
+            evidence=self.evidence / "qemu.log",
+        )
+
+    def check(self) -> None:
+        """Raise if QEMU is gone or its guest's kernel crashed. A guard for waits.
+
+        :raise MachineDied: with its last words.
+        :raise GuestCrashed: see `Console.check`.
+        """
+        if self._console is not None:
+            self._console.check()
+        status = self._process.poll() if self._process is not None else self.exit_status
+        if status is not None and not self._ending:
+            self.exit_status = status
+            raise MachineDied(
+                f"{self.spec.name}: QEMU {describe_exit(status)} while it was needed",
+                seen=self.stderr()[-2000:] or "(it said nothing)",
+                evidence=self.evidence / "qemu.log",
+            )
+
+    def stderr(self) -> str:
+        """Return all that QEMU said so far."""
+        return self.place.read(self.sockets.stderr).decode(errors="replace")
+
+    def quit(self, *, timeout: float = 20) -> int:
+        """End QEMU by QMP ``quit``, by force if it does not; return its exit status."""
+        self._ending = True
+        if self._qmp is not None and self.exit_status is None:
+            with contextlib.suppress(HarnessError):
+                self._qmp.execute("quit", timeout=5)
+            with contextlib.suppress(WaitTimeout):
+                wait_until(f"{self.spec.name}: end of QEMU", self._ended, timeout=timeout)
+        return self.kill()
+
+    def wait_end(self, *, timeout: float) -> int:
+        """Wait until QEMU ends by itself; return its exit status.
+
+        :raise WaitTimeout: it still runs.
+        """
+        self._ending = True
+        wait_until(f"{self.spec.name}: end of QEMU", self._ended, timeout=timeout)
+        return self.kill()
+
+    def _ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def kill(self) -> int:
+        """End QEMU now, keep the evidence, remove sockets; callable twice."""
+        self._ending = True
+        if self._process is not None:
+            self.exit_status = self._process.kill()
+            self._process = None
+        if self._qmp is not None:
+            self._qmp.close()
+            self._qmp = None
+        if self._console is not None:
+            self._console.close()
+            self._console = None
+        if self.sockets.directory:
+            self._collect()
+            self.place.remove_directory(self.sockets.directory)
+            self.sockets = Sockets("")
+        return self.exit_status if self.exit_status is not None else 0
+
+    def _collect(self) -> None:
+        for name, path in (("qemu.log", self.sockets.stderr), ("trace.log", self.sockets.trace)):
+            try:
+                content = self.place.read(path)
+            except HarnessError as error:  # the place itself is gone: say it, keep the rest
+                log.warning("%s: could not collect %s: %s", self.spec.name, name, error.summary)
+                continue
+            if content or name == "qemu.log":
+                (self.evidence / name).write_bytes(content)
+        console = self.evidence / "console.log"
+        if not console.exists():
+            with contextlib.suppress(HarnessError):
+                console.write_bytes(self.place.read(self.sockets.console_log))
+
+    def _keep(self, name: str, text: str) -> None:
+        (self.evidence / name).write_text(text, encoding="utf-8")
+
+    # -- what QMP sees --------------------------------------------------------------------
+
+    @property
+    def qmp(self) -> Qmp:
+        """The QMP session.
+
+        :raise MachineDied: the machine was ended.
+        """
+        if self._qmp is None:
+            raise MachineDied(f"{self.spec.name}: already ended", evidence=self.evidence)
+        return self._qmp
+
+    @property
+    def console(self) -> Console:
+        """The serial console.
+
+        :raise MachineDied: the machine was ended.
+        """
+        if self._console is None:
+            raise MachineDied(f"{self.spec.name}: already ended", evidence=self.evidence)
+        return self._console
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hold the vCPUs while inside, so that map and counters belong together."""
+        running = self.qmp.execute("query-status")["running"]
+        if running:
+            self.qmp.execute("stop")
+        try:
+            yield
+        finally:
+            if running:
+                self.qmp.execute("cont")
+
+    def memory_map(self, *, keep: str = "memory-map") -> MemoryMap:
+        """Read ``info mtree -f -o`` with the vCPUs stopped (P-SNAP); text and JSON are kept."""
+        with self.stopped():
+            text = self.qmp.hmp("info mtree -f -o")
+        self._keep(f"{keep}.txt", text)
+        memory_map = parse_memory_map(text)
+        self._keep(f"{keep}.json", json.dumps(map_to_dict(memory_map), indent=1))
+        return memory_map
+
+    def memory_tree(self, *, disabled: bool = False) -> MemoryTree:
+        """Read ``info mtree -o``, with disabled regions when asked (``-D``)."""
+        text = self.qmp.hmp("info mtree -o -D" if disabled else "info mtree -o")
+        self._keep("memory-tree-disabled.txt" if disabled else "memory-tree.txt", text)
+        return parse_memory_tree(text)
+
+    def functions(self) -> tuple[QueryPciFunction, ...]:
+        """Read ``query-pci``: where each BAR decodes now, by qdev id."""
+        return parse_query_pci(self.qmp.execute("query-pci"))
+
+    def bar_addresses(self, device: str) -> dict[int, int]:
+        """Return BAR index to address for the device with id *device*; unprogrammed left out."""
+        for function in self.functions():
+            if function.qdev_id == device:
+                return {bar.index: bar.address for bar in function.bars if bar.address is not None}
+        raise KeyError(f"{self.spec.name} has no PCI device {device!r}")
+
+    def wait_until_mapped(self, device: str, *, timeout: float = 60) -> dict[int, int]:
+        """Wait until firmware or guest has programmed and enabled every BAR of *device*."""
+
+        def programmed() -> dict[int, int] | None:
+            for function in self.functions():
+                if function.qdev_id != device or not function.bars:
+                    continue
+                if all(bar.address is not None for bar in function.bars):
+                    return self.bar_addresses(device)
+            return None
+
+        return wait_until(
+            f"{self.spec.name}: BARs of {device} programmed",
+            programmed,
+            timeout=timeout,
+            guards=(self.check,),
+            last_seen=lambda: self.qmp.hmp("info pci")[-1500:],
+        )
+
+    def statistics(self) -> dict[str, int]:
+        """Return KVM's counters summed over the vCPUs (``query-stats``), empty under TCG."""
+        try:
+            return parse_query_stats(
+                self.qmp.execute(
+                    "query-stats", {"target": "vcpu", "providers": [{"provider": "kvm"}]}
+                )
+            )
+        except QmpFailed:
+            return {}
+
+    def has_trace_event(self, name: str) -> bool:
+        """Say whether this QEMU knows the trace event (or any that match a glob)."""
+        try:
+            return bool(self.qmp.execute("trace-event-get-state", {"name": name}))
+        except QmpFailed:
+            return False
+
+    def tracing(self, *events: str) -> TraceWindow:
+        """Return a context manager that counts trace events while inside."""
+        return TraceWindow(self.qmp, self.place, self.sockets.trace, events)
+
+    # -- changing it ----------------------------------------------------------------------
+
+    def add_device(self, device: Device, *, timeout: float = 60) -> None:
+        """Hot-add *device*.
+
+        :raise QmpFailed: QEMU refused; its text is in ``description``.
+        """
+        arguments = {"driver": device.driver, **device.arguments()}
+        self.qmp.execute("device_add", arguments, timeout=timeout)
+
+    def remove_device(self, device: str, *, timeout: float = 60) -> None:
+        """Ask for *device* to go and wait for DEVICE_DELETED."""
+        since = self.qmp.mark()
+        self.qmp.execute("device_del", {"id": device})
+        self.qmp.wait_event(
+            "DEVICE_DELETED",
+            timeout=timeout,
+            since=since,
+            where=lambda data: data.get("device") == device,
+            guards=(self.check,),
+        )
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def describe_exit(status: int) -> str:
+    """Return ``exited with 1`` or ``was ended by signal 6 (SIGABRT)``."""
+    if status >= 0:
+        return f"exited with {status}"
+    import signal
+
+    with contextlib.suppress(ValueError):
+        return f"was ended by signal {-status} ({signal.Signals(-status).name})"
+    return f"was ended by signal {-status}"

@@ -1,0 +1,131 @@
+"""Where a QEMU process can be started, as the machine layer needs it.
+
+`LocalPlace` is this computer. Places behind SSH have the same face and live in
+`harness.guest.transport`; a machine does not know the difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from harness import paths, process
+
+
+class Process(Protocol):
+    """A running program somewhere."""
+
+    @property
+    def pid(self) -> int:
+        """Process id, there."""
+
+    def poll(self) -> int | None:
+        """Return the exit status (negative: signal number), None while it runs."""
+
+    def kill(self) -> int:
+        """End it and all its children now; return the exit status."""
+
+
+class Place(Protocol):
+    """A system on which processes run and files lie."""
+
+    @property
+    def name(self) -> str:
+        """For messages: ``this computer``, ``host``…"""
+
+    def make_directory(self) -> str:
+        """Make a private directory with a short path (Unix sockets end at 107 bytes)."""
+
+    def remove_directory(self, path: str) -> None:
+        """Remove it and what is in it."""
+
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str], log: str) -> Process:
+        """Start *argv*; stdout and stderr go to the file *log*, there."""
+
+    def connect(self, path: str, *, timeout: float) -> socket.socket:
+        """Return a stream connected to the Unix socket *path*, waiting until it exists.
+
+        :raise OSError: it cannot be reached now; the caller decides whether to try again.
+        """
+
+    def read(self, path: str, *, offset: int = 0) -> bytes:
+        """Return the content of a file from *offset* on, empty if there is none."""
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes, 0 if there is none."""
+
+
+class LocalProcess:
+    """A child of ours."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._child.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+        return self._child.poll()
+
+    def kill(self) -> int:
+        """End it and its group now."""
+        return process.kill(self._child)
+
+
+class LocalPlace:
+    """This computer."""
+
+    name = "this computer"
+
+    def make_directory(self) -> str:
+        """Make a private directory under the run-time directory."""
+        return os.fspath(paths.runtime_dir())
+
+    def remove_directory(self, path: str) -> None:
+        """Remove it and what is in it."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str], log: str) -> Process:
+        """Start *argv*, bound to our life.
+
+        :raise OSError: the program could not be started.
+        """
+        with open(log, "ab") as stream:
+            child = process.start(
+                argv, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **env}
+            )
+        return LocalProcess(child)
+
+    def connect(self, path: str, *, timeout: float) -> socket.socket:
+        """Connect to the Unix socket *path*; it is tried once."""
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream.settimeout(timeout)
+        try:
+            stream.connect(path)
+        except OSError:
+            stream.close()
+            raise
+        stream.settimeout(None)
+        return stream
+
+    def read(self, path: str, *, offset: int = 0) -> bytes:
+        """Return the content of a file from *offset* on, empty if there is none."""
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as stream:
+            stream.seek(offset)
+            return stream.read()
+        return b""
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes, 0 if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return Path(path).stat().st_size
+        return 0
