@@ -103,14 +103,29 @@ class ModuleTree:
     def _visit(self, name: str, order: dict[str, None], path: frozenset[str]) -> None:
         if name in order or name in path:
             return
-        before, after = _dependencies(modinfo(self.image(name), str(self._files[name])))
-        for other in before:
-            if other in self._files:
-                self._visit(other, order, path | {name})
+        before, after = _dependencies(self._tags(name))
+        for other in self._providers(before):
+            self._visit(other, order, path | {name})
         order[name] = None
-        for other in after:
-            if other in self._files:
-                self._visit(other, order, path | {name})
+        for other in self._providers(after):
+            self._visit(other, order, path | {name})
+
+    def _providers(self, names: Sequence[str]) -> Iterator[str]:
+        """Yield modules for *names*; a soft dependency may name an alias (``crc32c``).
+
+        Modules behind such an alias are called after it (``crc32c_generic``,
+        ``crc32c_intel``): without the generic one erofs of Linux 6.12 cannot be inserted.
+        """
+        for name in names:
+            if name in self._files:
+                yield name
+                continue
+            for other in self._files:
+                if other.startswith(f"{name}_") and ("alias", name) in self._tags(other):
+                    yield other
+
+    def _tags(self, name: str) -> list[tuple[str, str]]:
+        return modinfo(self.image(name), str(self._files[name]))
 
 
 def modinfo(image: bytes, where: str) -> list[tuple[str, str]]:
