@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* A supervisor: what it starts lives no longer than the SSH channel that asked for it. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "probe.h"
+
+static void write_pidfile(const char *path, pid_t pid)
+{
+	char name[4096];
+	FILE *file;
+
+	/* A reader sees all of it or nothing. */
+	if (snprintf(name, sizeof(name), "%s.new", path) >= (int)sizeof(name))
+		misuse("--pidfile is too long");
+	file = fopen(name, "we");
+	if (!file || fprintf(file, "%d\n", pid) < 0 || fclose(file) || rename(name, path))
+		die("write %s", path);
+}
+
+static void __attribute__((noreturn)) become(char **argv, const char *log,
+					     const struct texts *env, const sigset_t *mask,
+					     pid_t parent, int error_fd)
+{
+	int null, fd, error;
+
+	setsid();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)	/* it died before prctl() */
+		_exit(FAILED);
+	for (size_t i = 0; i < env->count; i++)
+		putenv(env->text[i]);
+	null = open("/dev/null", O_RDONLY);
+	dup2(null, STDIN_FILENO);
+	close(null);
+	if (log) {
+		fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+		if (fd < 0)
+			goto failed;
+		dup2(fd, STDOUT_FILENO);
+		dup2(fd, STDERR_FILENO);
+		close(fd);
+	}
+	signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_SETMASK, mask, NULL);
+	execvp(argv[0], argv);
+failed:
+	error = errno;
+	if (write(error_fd, &error, sizeof(error)) < 0)
+		_exit(FAILED);
+	_exit(127);
+}
+
+static pid_t start(char **argv, const char *log, const struct texts *env, const sigset_t *mask)
+{
+	pid_t parent = getpid(), pid;
+	int ends[2], error = 0;
+
+	if (pipe2(ends, O_CLOEXEC))
+		die("pipe");
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (!pid)
+		become(argv, log, env, mask, parent, ends[1]);
+	close(ends[1]);
+	/* End of file means that exec() worked. */
+	if (read(ends[0], &error, sizeof(error)) == sizeof(error)) {
+		waitpid(pid, NULL, 0);
+		errno = error;
+		die("start %s", argv[0]);
+	}
+	close(ends[0]);
+	return pid;
+}
+
+/* SIGKILL every process whose parent we are; orphans became ours (subreaper). */
+static void kill_children(void)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+
+	if (!proc)
+		return;
+	while ((entry = readdir(proc))) {
+		pid_t pid = atoi(entry->d_name);
+		char path[300], text[512], *end;
+		ssize_t got;
+		int fd, parent;
+
+		if (pid <= 0)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		got = read(fd, text, sizeof(text) - 1);
+		close(fd);
+		text[got > 0 ? got : 0] = '\0';
+		/* The name in brackets may hold anything; fields go on after the last one. */
+		end = strrchr(text, ')');
+		if (end && sscanf(end + 1, " %*c %d", &parent) == 1 && parent == getpid())
+			kill(pid, SIGKILL);
+	}
+	closedir(proc);
+}
+
+/* Kill and reap all that is left; its orphans come to us and are next. */
+static int sweep(pid_t pid, bool *reaped, int status)
+{
+	int other;
+	pid_t dead;
+
+	for (;;) {
+		if (!*reaped)
+			kill(-pid, SIGKILL);
+		kill_children();
+		dead = waitpid(-1, &other, 0);
+		if (dead < 0 && errno == EINTR)
+			continue;
+		if (dead < 0)
+			return status;
+		if (dead == pid) {
+			status = other;
+			*reaped = true;
+		}
+	}
+}
+
+/* Returns why the wait is over: "itself", "eof" or "signal". */
+static const char *watch(pid_t pid, const sigset_t *signals, bool *reaped, int *status)
+{
+	int fd = signalfd(-1, signals, SFD_CLOEXEC);
+	struct signalfd_siginfo info;
+	char waste[4096];
+
+	if (fd < 0)
+		die("signalfd");
+	for (;;) {
+		struct pollfd fds[2] = {
+			{ .fd = STDIN_FILENO, .events = POLLIN },
+			{ .fd = fd, .events = POLLIN },
+		};
+		pid_t dead;
+		int other;
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			die("poll");
+		if (fds[1].revents) {
+			if (read(fd, &info, sizeof(info)) != sizeof(info))
+				die("read signals");
+			if (info.ssi_signo != SIGCHLD)
+				return "signal";
+			/* One SIGCHLD may stand for several. */
+			while ((dead = waitpid(-1, &other, WNOHANG)) > 0) {
+				if (dead != pid)
+					continue;
+				*status = other;
+				*reaped = true;
+				return "itself";
+			}
+		} else if (fds[0].revents && read(STDIN_FILENO, waste, sizeof(waste)) <= 0) {
+			return "eof";
+		}
+	}
+}
+
+static int run(int argc, char **argv)
+{
+	char *log = NULL, *pidfile = NULL;
+	struct texts env = { .count = 0 };
+	const struct opt opts[] = {
+		{ "log", OPT_TEXT, &log, NULL },
+		{ "pidfile", OPT_TEXT, &pidfile, NULL },
+		{ "env", OPT_TEXTS, &env, NULL },
+	};
+	sigset_t signals, before;
+	bool reaped = false;
+	int own, status = 0;
+	const char *why;
+	pid_t pid;
+
+	for (own = 0; own < argc && strcmp(argv[own], "--"); own++)
+		;
+	parse_words(own, argv, opts, ARRAY_SIZE(opts), NULL, 0, 0);
+	if (own + 1 >= argc)
+		misuse("run needs '-- PROGRAM [WORDS]'");
+	for (size_t i = 0; i < env.count; i++)
+		if (!strchr(env.text[i], '='))
+			misuse("--env needs NAME=VALUE, not '%s'", env.text[i]);
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	/* The channel may be gone when the end is reported; the killing comes first. */
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGINT);
+	sigprocmask(SIG_BLOCK, &signals, &before);
+
+	pid = start(argv + own + 1, log, &env, &before);
+	printf("pid=%d\n", pid);
+	fflush(stdout);
+	if (pidfile)
+		write_pidfile(pidfile, pid);
+	why = watch(pid, &signals, &reaped, &status);
+	status = sweep(pid, &reaped, status);
+	if (pidfile)
+		unlink(pidfile);
+	printf("ended=%s\n", why);
+	if (WIFSIGNALED(status))
+		printf("signal=%d\n", WTERMSIG(status));
+	else
+		printf("exit=%d\n", WEXITSTATUS(status));
+	return ANSWERED;
+}
+
+const struct command run_command = {
+	.name = "run",
+	.summary = "start a program that dies with stdin",
+	.help =
+	"  probe run [--log FILE] [--pidfile FILE] [--env NAME=VALUE]… -- PROGRAM [WORDS]\n"
+	"\n"
+	"PROGRAM runs in a session of its own, stdin from /dev/null, its output appended to FILE\n"
+	"or passed through. It and all its descendants are killed when our stdin ends, at\n"
+	"SIGTERM, SIGHUP or SIGINT, when we are killed, and what it leaves behind when it ends.\n"
+	"The pidfile is removed at the end.\n"
+	"  pid=N                    first, once it runs\n"
+	"  ended=itself|eof|signal\n"
+	"  exit=N, or signal=N      how it ended; our status is 0\n",
+	.run = run,
+};

@@ -1,0 +1,549 @@
+"""The static C program ``images/probe``: all of it that needs no device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from harness.model.pattern import pattern
+from harness.wait import wait_until
+
+SOURCE = Path(__file__).parents[2] / "images" / "probe"
+SUBCOMMANDS = ["relay", "run", "mem", "port", "config", "canary", "edu", "vfio", "kvm", "block"]
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="pagemap shows addresses to root only")
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, compiled as the image recipes compile it."""
+    program = tmp_path_factory.mktemp("probe") / "probe"
+    sources = sorted(SOURCE.glob("*.c"))
+    subprocess.run(
+        ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", program, *sources],
+        check=True,
+    )
+    return program
+
+
+def run(
+    program: Path, *words: str | Path, stdin: str = "", status: int = 0
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [program, *words], input=stdin, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == status, f"{words}: {done}"
+    return done
+
+
+def answers(text: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in text.split())
+
+
+@contextlib.contextmanager
+def started(program: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def gone(pid: int) -> bool:
+    """True when *pid* is no running process; a zombie that waits for its parent counts too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+# Teaching and refusing
+
+
+def test_alone_it_teaches_every_subcommand(probe: Path) -> None:
+    listed = re.findall(r"^  (\w+) ", run(probe).stdout, re.MULTILINE)
+
+    assert listed == SUBCOMMANDS
+    assert run(probe).stdout == run(probe, "help").stdout
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_help_of_a_subcommand_shows_its_syntax(probe: Path, name: str) -> None:
+    text = run(probe, "help", name).stdout
+
+    assert f"  probe {name} " in text
+    assert run(probe, name, "--help").stdout == text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nonsense",
+        "help nonsense",
+        "relay",
+        "run",
+        "run ls",
+        "run --env NAME -- ls",
+        "mem",
+        "mem read FILE",
+        "mem read FILE 1 --width 4",
+        "mem read FILE 0 --width 3",
+        "mem read FILE 0 --value 1",
+        "mem read FILE -1",
+        "mem read FILE 0x",
+        "mem read FILE 0 --nonsense",
+        "mem read FILE 0 --count",
+        "mem read FILE 0 --warm=1",
+        "mem write FILE 0",
+        "mem words FILE 0 0",
+        "port read FILE 0 --width 8",
+        "config write 0000:00:00.0 4",
+        "canary",
+        "canary hold --pages 0",
+        "edu",
+        "edu dma FILE --address 0 --length 8",
+        "edu dma FILE --to-device --from-device --address 0 --length 8",
+        "edu dma FILE --to-device --address 0 --length 8 --buffer 0x40ffc",
+        "edu poke FILE --address 0x10000000 --value 1",
+        "vfio",
+        "vfio edu-dma 0000:00:00.0 --iova 1",
+        "kvm --op mov",
+        "kvm --op halt --count 1",
+        "kvm --deadline soon",
+        "block read FILE 1 512",
+        "block write FILE 0 512",
+    ],
+)
+def test_wrong_usage_is_said_with_status_2(probe: Path, words: str) -> None:
+    done = run(probe, *words.split(), status=2)
+
+    assert done.stderr.startswith("probe: ")
+    assert done.stderr.endswith("see 'probe help'\n")
+    assert done.stdout == ""
+
+
+def test_a_failed_system_call_is_said_with_status_1(probe: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+
+    done = run(probe, "mem", "read", missing, "0", status=1)
+
+    assert done.stderr == f"probe: open {missing}: No such file or directory\n"
+
+
+# relay
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(tmp_path / "socket"))
+        listener.listen()
+        listener.settimeout(30)
+        yield listener
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    with stream:
+        stream.write(data)
+
+
+def test_relay_carries_both_directions_at_once_past_every_buffer(
+    probe: Path, server: socket.socket
+) -> None:
+    there, back = pattern(1, 0, 1_000_001), pattern(2, 0, 1_000_001)
+
+    with started(probe, "relay", server.getsockname()) as process, ThreadPoolExecutor() as side:
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(30)
+            sent = side.submit(peer.sendall, back)
+            received = side.submit(peer.makefile("rb").read, len(there))
+            assert process.stdin and process.stdout
+            # Closing flushes; the relay passes the end on and goes on with the other half.
+            written = side.submit(write_all, process.stdin, there)
+
+            assert process.stdout.read(len(back)) == back
+            assert received.result(30) == there
+            sent.result(30)
+            written.result(30)
+
+
+def test_relay_passes_the_end_of_stdin_on_and_stays_for_the_reply(
+    probe: Path, server: socket.socket
+) -> None:
+    with started(probe, "relay", server.getsockname()) as process:
+        peer, _ = server.accept()
+        assert process.stdin and process.stdout
+        process.stdin.write(b"question")
+        process.stdin.close()
+        with peer:
+            peer.settimeout(30)
+            assert peer.makefile("rb").read() == b"question"
+            peer.sendall(b"reply")
+
+        assert process.stdout.read() == b"reply"
+        assert process.wait(30) == 0
+
+
+def test_relay_ends_when_the_socket_does_though_stdin_is_open(
+    probe: Path, server: socket.socket
+) -> None:
+    with started(probe, "relay", server.getsockname()) as process:
+        peer, _ = server.accept()
+        peer.sendall(b"bye")
+        peer.close()
+
+        assert process.stdout and process.stdout.read() == b"bye"
+        assert process.wait(30) == 0
+
+
+def test_relay_waits_for_the_socket_to_appear(probe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "late"
+
+    with (
+        started(probe, "relay", path, "--wait", "30") as process,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(os.fspath(path))
+        listener.listen()
+        listener.settimeout(30)
+        peer, _ = listener.accept()
+        peer.close()
+        assert process.wait(30) == 0
+
+
+def test_relay_says_when_its_deadline_passed(probe: Path, tmp_path: Path) -> None:
+    done = run(probe, "relay", tmp_path / "never", "--wait", "0.1", status=3)
+
+    assert "No such file or directory: deadline passed" in done.stderr
+
+
+# run
+
+
+def supervised(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdout
+    return int(answers(process.stdout.readline().decode())["pid"])
+
+
+def test_run_reports_the_exit_status(probe: Path) -> None:
+    with started(probe, "run", "--", "sh", "-c", "exit 7") as process:
+        assert process.stdout
+        assert answers(process.stdout.read().decode()).items() >= {
+            ("ended", "itself"),
+            ("exit", "7"),
+        }
+        assert process.wait(30) == 0
+
+
+def test_run_reports_the_signal(probe: Path) -> None:
+    with started(probe, "run", "--", "sh", "-c", "kill -TERM $$") as process:
+        assert process.stdout
+        assert answers(process.stdout.read().decode())["signal"] == str(int(signal.SIGTERM))
+
+
+def test_run_kills_the_group_when_stdin_ends(probe: Path) -> None:
+    with started(probe, "run", "--", "sleep", "1000") as process:
+        pid = supervised(process)
+        assert os.getpgid(pid) == pid
+        assert not gone(pid)
+        assert process.stdin and process.stdout
+        process.stdin.close()
+
+        assert answers(process.stdout.read().decode()) == {"ended": "eof", "signal": "9"}
+        assert gone(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_run_kills_when_it_is_told_to_end(probe: Path, number: signal.Signals) -> None:
+    with started(probe, "run", "--", "sleep", "1000") as process:
+        pid = supervised(process)
+        process.send_signal(number)
+
+        assert process.stdout
+        assert answers(process.stdout.read().decode()) == {"ended": "signal", "signal": "9"}
+        assert gone(pid)
+
+
+def test_run_leaves_nothing_even_when_it_is_killed(probe: Path) -> None:
+    with started(probe, "run", "--", "sleep", "1000") as process:
+        pid = supervised(process)
+        process.kill()
+        process.wait(30)
+
+        wait_until("the child to be gone", lambda: gone(pid) or None, timeout=30)
+
+
+def test_run_kills_grandchildren_that_left_the_session(probe: Path) -> None:
+    with started(probe, "run", "--", "sh", "-c", "setsid sh -c 'echo $$; sleep 1000' & wait") as p:
+        supervised(p)
+        assert p.stdin and p.stdout
+        grandchild = int(p.stdout.readline())
+        assert not gone(grandchild)
+        p.stdin.close()
+
+        assert answers(p.stdout.read().decode())["ended"] == "eof"
+        assert gone(grandchild)
+
+
+def test_run_kills_what_the_program_leaves_behind(probe: Path) -> None:
+    script = "setsid sh -c 'exec sleep 1000' & echo $!"
+    with started(probe, "run", "--", "sh", "-c", script) as process:
+        supervised(process)
+        assert process.stdout
+        orphan = int(process.stdout.readline())
+
+        assert answers(process.stdout.read().decode()) == {"ended": "itself", "exit": "0"}
+        assert gone(orphan)
+
+
+def test_run_appends_both_outputs_to_the_log(probe: Path, tmp_path: Path) -> None:
+    log, missing = tmp_path / "log", tmp_path / "missing"
+    log.write_text("before\n")
+    script = f"echo $NAME; cat {missing} >&2; cat"  # the last: stdin is empty, not ours
+
+    with started(
+        probe, "run", "--log", log, "--env", "NAME=a=b", "--", "sh", "-c", script
+    ) as process:
+        supervised(process)
+        assert process.stdout
+        assert answers(process.stdout.read().decode())["exit"] == "0"
+
+    text = log.read_text()
+    assert text.startswith("before\na=b\n")
+    assert str(missing) in text
+
+
+def test_run_keeps_a_pidfile_while_the_program_lives(probe: Path, tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+
+    with started(probe, "run", "--pidfile", pidfile, "--", "sleep", "1000") as process:
+        pid = supervised(process)
+        wait_until("the pidfile", lambda: pidfile.exists() or None, timeout=30)
+        assert pidfile.read_text() == f"{pid}\n"
+        assert process.stdin and process.stdout
+        process.stdin.close()
+        process.stdout.read()
+
+    assert not pidfile.exists()
+
+
+def test_run_says_that_a_program_does_not_exist(probe: Path) -> None:
+    done = run(probe, "run", "--", "/nonexistent/program", status=1)
+
+    assert done.stderr == "probe: start /nonexistent/program: No such file or directory\n"
+    assert done.stdout == ""
+
+
+# mem, config
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    path = tmp_path / "page"
+    path.write_bytes(bytes(range(256)) * 32)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "value"),
+    [("1", "0x08"), ("2", "0x0908"), ("4", "0x0b0a0908"), ("8", "0x0f0e0d0c0b0a0908")],
+)
+def test_mem_reads_each_width(probe: Path, page: Path, width: str, value: str) -> None:
+    done = run(probe, "mem", "read", page, "0x1008", "--width", width, "--count", "1000", "--warm")
+
+    assert answers(done.stdout) == {"first": value, "last": value, "equal": "yes", "done": "1000"}
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_mem_writes_each_width_and_nothing_beside(probe: Path, page: Path, width: int) -> None:
+    value = int.from_bytes(bytes(range(0xF8, 0xF8 + width)), "little")
+    before = page.read_bytes()
+
+    run(probe, "mem", "write", page, "0x1008", "--width", str(width), "--value", hex(value))
+
+    after = value.to_bytes(width, "little")
+    assert page.read_bytes() == before[:0x1008] + after + before[0x1008 + width :]
+
+
+def test_mem_dumps_words(probe: Path, page: Path) -> None:
+    done = run(probe, "mem", "words", page, "4", "3")
+
+    assert answers(done.stdout) == {"words": "07060504,0b0a0908,0f0e0d0c", "done": "3"}
+
+
+def test_mem_reports_sigbus_as_an_answer(probe: Path, page: Path) -> None:
+    os.truncate(page, 4096)
+
+    read = run(probe, "mem", "read", page, "0x1000", "--count", "5")
+    write = run(probe, "mem", "write", page, "0x1000", "--value", "1")
+
+    assert answers(read.stdout) == {"fault": "sigbus", "done": "0"}
+    assert answers(write.stdout)["fault"] == "sigbus"
+
+
+def test_mem_dump_keeps_what_came_before_sigbus(probe: Path, page: Path) -> None:
+    os.truncate(page, 4096)
+
+    done = run(probe, "mem", "words", page, "0xff8", "4")
+
+    assert answers(done.stdout) == {"words": "fbfaf9f8,fffefdfc", "fault": "sigbus", "done": "2"}
+
+
+def test_mem_finds_a_bar_that_starts_inside_its_page(probe: Path, tmp_path: Path) -> None:
+    """As sysfs does it: the mapping starts at the page, ``resource`` says where the BAR does."""
+    (tmp_path / "resource1").write_bytes(pattern(3, 0, 4096))
+    (tmp_path / "resource").write_text(
+        "0x0 0x0 0x0\n0x00000000febf1100 0x00000000febf11ff 0x0000000000040200\n"
+    )
+
+    done = run(probe, "mem", "read", tmp_path / "resource1", "8", "--width", "8")
+
+    want = int.from_bytes(pattern(3, 0x108, 8), "little")
+    assert answers(done.stdout)["first"] == f"0x{want:016x}"
+
+
+def test_config_reads_and_writes_the_file_it_is_given(probe: Path, page: Path) -> None:
+    run(probe, "config", "write", page, "4", "--width", "2", "--value", "0x406")
+
+    done = run(probe, "config", "read", page, "4", "--width", "2", "--count", "3")
+
+    assert answers(done.stdout) == {
+        "first": "0x0406",
+        "last": "0x0406",
+        "equal": "yes",
+        "done": "3",
+    }
+
+
+def test_config_reading_past_the_end_is_an_error(probe: Path, page: Path) -> None:
+    done = run(probe, "config", "read", page, "0x2000", status=1)
+
+    assert "0 bytes of 4" in done.stderr
+
+
+# canary
+
+
+@needs_root
+def test_canary_tells_its_addresses_and_stays_intact(probe: Path) -> None:
+    done = run(probe, "canary", "hold", "--pages", "2", stdin="check\n")
+
+    first, second, ready, check = (answers(line) for line in done.stdout.splitlines())
+    assert int(first["phys"], 16) % 4096 == int(second["phys"], 16) % 4096 == 0
+    assert first["phys"] != second["phys"]
+    assert ready == {"ready": "yes"}
+    assert check["intact"] == "yes"
+
+
+@needs_root
+def test_canary_finds_the_byte_that_changed(probe: Path) -> None:
+    with started(probe, "canary", "hold", "--pages", "2", "--value", "0x11") as process:
+        assert process.stdin and process.stdout
+        lines = [answers(process.stdout.readline().decode()) for _ in range(3)]
+        with open(f"/proc/{process.pid}/mem", "wb", buffering=0) as memory:
+            memory.seek(int(lines[1]["virt"], 16) + 0x12)
+            memory.write(b"\xaa")
+        out, _ = process.communicate(b"check\ndump 0x1010 4\nfill 5\ncheck\n", timeout=30)
+
+    check, dump, filled, again = (answers(line) for line in out.decode().splitlines())
+    assert check.items() >= {
+        ("intact", "no"),
+        ("first_diff", "0x1012"),
+        ("value", "0x0000000000aa0011"),
+        ("bytes", "1"),
+    }
+    assert dump == {"data": "1100aa00"}
+    assert filled == {"filled": "0x0000000000000005"}
+    assert again["intact"] == "yes"
+
+
+@needs_root
+def test_canary_answers_every_line_it_does_not_understand(probe: Path) -> None:
+    done = run(probe, "canary", "hold", stdin="what\nfill\n\ndump 0 5000\n")
+
+    assert done.stdout.splitlines()[2:] == ["error=command"] * 3 + ["error=range"]
+
+
+# kvm
+
+
+@pytest.mark.parametrize("words", ["", "--op mov --count 1000", "--op cpuid --count 1000"])
+def test_kvm_answers_whatever_kvm_is_here(probe: Path, words: str) -> None:
+    done = subprocess.run(
+        [probe, "kvm", "--deadline", "2", *words.split()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    said = answers(done.stdout)
+    assert (said["kvm"], done.returncode) in {("ok", 0), ("no", 1), ("no", 3)}, done
+    assert said.get("rax") == "7" or said["reason"]
+
+
+def test_kvm_does_not_wait_for_a_guest_that_never_halts(probe: Path) -> None:
+    done = subprocess.run(
+        [probe, "kvm", "--deadline", "0.2", "--op", "mov", "--count", "0xffffffffffffffff"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    said = answers(done.stdout)
+    assert said["kvm"] == "no"
+    assert (done.returncode == 3) == (said["reason"] in {"deadline", "stuck"})
+
+
+# block
+
+
+def test_block_and_python_agree_on_the_pattern(probe: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(2 << 20))
+    want = pattern(0xFEED, 4096, 1 << 20)
+
+    written = run(probe, "block", "write", disk, "4096", "1M", "--pattern", "0xfeed")
+    read = run(probe, "block", "read", disk, "4k", "0x100000", "--pattern", "0xfeed")
+
+    assert disk.read_bytes() == bytes(4096) + want + bytes((1 << 20) - 4096)
+    assert answers(written.stdout)["crc32"] == f"0x{zlib.crc32(want):08x}"
+    assert answers(read.stdout).items() >= {
+        ("crc32", f"0x{zlib.crc32(want):08x}"),
+        ("match", "yes"),
+    }
+
+
+def test_block_says_where_the_pattern_is_broken(probe: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    data = bytearray(pattern(1, 0, 1 << 20))
+    data[700_000] ^= 1
+    disk.write_bytes(data)
+
+    done = run(probe, "block", "read", disk, "4096", "512k", "--pattern", "1")
+    broken = run(probe, "block", "read", disk, "0", "1M", "--pattern", "1")
+
+    assert answers(done.stdout)["match"] == "yes"
+    assert answers(broken.stdout).items() >= {("match", "no"), ("first_diff", hex(700_000))}
+
+
+def test_block_reading_past_the_end_is_an_error(probe: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+
+    done = run(probe, "block", "read", disk, "0", "8192", status=1)
+
+    assert done.stderr == f"probe: {disk} ends at 0x1000\n"
