@@ -1,0 +1,1 @@
+"""Nothing: the plugin comes from the entry point, settings from pyproject.toml."""

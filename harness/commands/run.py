@@ -1,0 +1,141 @@
+"""``trapline run``: run suites, or what of them is asked for, in this process."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.commands.places import Places
+from harness.errors import ConfigError
+from harness.report.rundir import RUN
+from harness.rules import select
+
+_RULE = re.compile(r"[A-Z]{2,}(-\d{2})?")
+EXIT_NOTHING_SELECTED = 2
+
+# The command line has imported the library before pytest could rewrite the asserts in it; it
+# has none that a test relies on.
+_QUIET = "-W=ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What the user asked for; empty or None is left to the plugin's defaults."""
+
+    selection: tuple[str, ...] = ()
+    """Areas (``vfio_pci``), files, node ids, rules (``MAP-02``) or series (``MAP``)."""
+    keyword: str = ""
+    marks: str = ""
+    workers: int | None = None
+    qemu: str | None = None
+    l0_qemu: str | None = None
+    kernel: str | None = None
+    guest_kernel: str | None = None
+    host: str | None = None
+    results: Path | None = None
+    capture: bool = True
+    pytest_arguments: tuple[str, ...] = ()
+
+    @property
+    def is_selective(self) -> bool:
+        """Say whether finding no test is the user's mistake."""
+        return bool(self.selection or self.keyword or self.marks)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended; a pytest plugin that learns where its results are."""
+
+    exit_status: int = 0
+    directory: Path | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Learn where the results go."""
+        run = session.config.stash.get(RUN, None)
+        self.directory = run.path if run is not None else None
+
+
+def run_suites(request: RunRequest) -> Outcome:
+    """Run what *request* asks for.
+
+    :return: exit status of pytest, but 2 when a selection found no test; where results are.
+    :raise ConfigError: the selection names nothing.
+    """
+    outcome = Outcome()
+    arguments = build_arguments(request, Places.find())
+    status = int(pytest.main(arguments, plugins=[outcome]))
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and request.is_selective:
+        print("trapline: the selection matches no test", file=sys.stderr)
+        status = EXIT_NOTHING_SELECTED
+    outcome.exit_status = status
+    return outcome
+
+
+def build_arguments(request: RunRequest, places: Places) -> list[str]:
+    """Return the command line for pytest.
+
+    :raise ConfigError: the selection names nothing.
+    """
+    selected = [resolve(word, places) for word in request.selection]
+    options = [word for word in selected if word.startswith("--")]
+    paths = [word for word in selected if not word.startswith("--")] or [str(places.suites)]
+    subjects = {
+        "qemu": request.qemu,
+        "l0-qemu": request.l0_qemu,
+        "kernel": request.kernel,
+        "guest-kernel": request.guest_kernel,
+        "host": request.host,
+    }
+    return [
+        *places.pytest_options(),
+        _QUIET,
+        f"--results={(request.results or places.results).absolute()}",
+        *(f"--{name}={value}" for name, value in subjects.items() if value is not None),
+        *([f"-k={request.keyword}"] if request.keyword else []),
+        *([f"-m={request.marks}"] if request.marks else []),
+        *([f"--numprocesses={request.workers}"] if request.workers is not None else []),
+        *([] if request.capture else ["--capture=no"]),
+        *options,
+        *request.pytest_arguments,
+        *paths,
+    ]
+
+
+def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the selection and the arguments for pytest: from the first word with a dash on.
+
+    The command line itself takes such words only after ``--``.
+    """
+    first = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
+    return tuple(words[:first]), tuple(words[first:])
+
+
+def resolve(word: str, places: Places) -> str:
+    """Return what pytest must be given for one word of the selection.
+
+    A rule or series becomes an option. A path may be relative to here, to the suites or to
+    their parent, and may go on with ``::test``.
+
+    :raise ConfigError: it names nothing.
+    """
+    if _RULE.fullmatch(word):
+        select(word)
+        return f"--rule={word}"
+    path, separator, test = word.partition("::")
+    for base in (Path.cwd(), places.suites, places.root):
+        if (base / path).exists():
+            return f"{base / path}{separator}{test}"
+    areas = sorted(
+        entry.name
+        for entry in places.suites.iterdir()
+        if entry.is_dir() and entry.name[0] not in "_."
+    )
+    raise ConfigError(
+        f"nothing is called {word!r}",
+        hint=f"name an area ({', '.join(areas)}), a file, a test or a rule (MAP-02)",
+    )

@@ -1,0 +1,290 @@
+"""The pytest plugin: hooks and options; the work is done in `harness.report`.
+
+It sleeps, whatever project pytest runs for, until the ini value ``trapline_results`` or the
+option ``--results`` names a place for results. Then each run gets a directory there, each
+test one of four verdicts, and marks are checked against the catalogue of rules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import hookspecs
+from harness.errors import ConfigError, HarnessError
+from harness.model.rule import Verdict
+from harness.report import marks, progress, verdict
+from harness.report.finish import finish_run
+from harness.report.results import Phases
+from harness.report.rundir import RUN, RunDirectory
+from harness.report.summary import count, counts_line
+from harness.rules import load_rules, select
+from harness.settings import SETTINGS, Settings, load_settings
+
+pytest_plugins = ("harness.fixtures",)
+
+SUBJECT = pytest.StashKey[dict[str, str]]()
+
+_RESULTS = "trapline_results"
+_PROBLEMS = pytest.StashKey[list[Verdict]]()
+_LISTING = ("collectonly", "showfixtures", "show_fixtures_per_test", "markers", "help", "version")
+_OPTIONS = {
+    "qemu": "QEMU under test: name of a build or path",
+    "l0_qemu": "QEMU that runs virtual hosts: name of a build or path",
+    "kernel": "kernel of the host: name or path",
+    "guest_kernel": "kernel of the guest: name or path (default: that of the host)",
+    "host": "where the QEMU under test runs: virtual, local or ssh://user@name",
+}
+
+Status = tuple[str, str, str | tuple[str, Mapping[str, bool]]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options; those of the subjects end in `harness.settings.Settings`."""
+    group = parser.getgroup("trapline", "trapline: device passthrough")
+    for name, about in _OPTIONS.items():
+        default = Settings.model_fields[name].default
+        group.addoption(
+            f"--{name.replace('_', '-')}",
+            dest=f"trapline_{name}",
+            metavar=name.rpartition("_")[2].upper(),
+            help=f"{about} (default: {default})" if default else about,
+        )
+    group.addoption(
+        "--results", dest=_RESULTS, metavar="DIR", help="a directory per run goes here"
+    )
+    group.addoption(
+        "--rule",
+        dest="trapline_rules",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="run only tests that cite this rule (MAP-02) or series (MAP); may be repeated",
+    )
+    parser.addini(_RESULTS, "a directory per run goes here; empty: trapline sleeps", default="")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks of our own."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Wake up in a trapline run; first, so that the report plugins see our paths."""
+    for declaration in marks.DECLARATIONS:
+        config.addinivalue_line("markers", declaration)
+    options = {name: config.getoption(f"trapline_{name}") for name in _OPTIONS}
+    try:
+        config.stash[SETTINGS] = load_settings(options, os.environ, config.rootpath)
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from error
+    worker: Mapping[str, Any] | None = getattr(config, "workerinput", None)
+    base = config.getoption(_RESULTS) or config.getini(_RESULTS)
+    if worker is not None:
+        if not worker.get("trapline_run"):
+            return
+        config.stash[RUN] = RunDirectory(Path(worker["trapline_run"]))
+        config.stash[SUBJECT] = worker["trapline_subject"]
+    elif not base:
+        return
+    elif not any(config.getoption(name, default=False) for name in _LISTING):
+        run = config.stash[RUN] = RunDirectory.create(config.rootpath / base, datetime.now())
+        config.pluginmanager.register(Controller(config, run), "trapline-controller")
+    config.pluginmanager.register(Tests(config), "trapline-tests")
+
+
+class Tests:
+    """Hooks for wherever tests are collected and run: one process, or each worker."""
+
+    __test__ = False
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._run = config.stash.get(RUN, None)
+        self._is_short = config.getoption("tbstyle") == "auto"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Check every mark against the catalogue; keep what ``--rule`` asks for."""
+        try:
+            wanted = {
+                rule.id for name in config.getoption("trapline_rules") for rule in select(name)
+            }
+            cited = [marks.note(item, load_rules()) for item in items]
+        except ConfigError as error:
+            items.clear()
+            if not hasattr(config, "workeroutput"):
+                raise pytest.UsageError(str(error)) from error
+            config.workeroutput["trapline_usage"] = str(error)
+            return
+        if wanted:
+            chosen = [not wanted.isdisjoint(rules) for rules in cited]
+            dropped = [item for item, keep in zip(items, chosen, strict=True) if not keep]
+            items[:] = [item for item, keep in zip(items, chosen, strict=True) if keep]
+            config.hook.pytest_deselected(items=dropped)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Name the subject in the properties of the test."""
+        item.stash[_PROBLEMS] = []
+        facts = item.config.stash.get(SUBJECT, {}).items()
+        item.user_properties += [(f"subject.{name}", value) for name, value in facts]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Decide the verdict of a phase that went wrong, and put its message first.
+
+        What goes to the properties does so before pytest copies them into the report.
+        """
+        problems = item.stash.get(_PROBLEMS, [])
+        if call.when == "teardown" and problems and verdict.of_parts(problems) is Verdict.ERROR:
+            item.user_properties.append(("verdict", str(Verdict.ERROR)))
+        if call.excinfo is not None and self._run is not None:
+            verdict.keep_traceback(call.excinfo, item, self._run)
+        report = yield
+        if call.excinfo is None:
+            # pytest fails a test for its failed subtests later, when this report is long made
+            if call.when == "call" and problems:
+                verdict.attach(report, verdict.of_parts(problems))
+            return report
+        error = call.excinfo.value
+        if verdict.hidden_by_xfail(report, error):
+            report.outcome = "failed"
+            del report.wasxfail
+        if report.failed:
+            in_body = call.when == "call"
+            found = verdict.verdict_of_exception(error) if in_body else Verdict.ERROR
+            verdict.attach(report, found)
+            if in_body:
+                item.stash[_PROBLEMS].append(found)
+            if self._is_short:
+                verdict.put_message_first(report, call.excinfo, item.path)
+        return report
+
+
+class Controller:
+    """Hooks for the process that the user sees: header, progress, results."""
+
+    def __init__(self, config: pytest.Config, run: RunDirectory) -> None:
+        if not hasattr(config.option, "report_log"):
+            raise pytest.UsageError("trapline needs the plugin pytest-reportlog")
+        self._config, self._run = config, run
+        self._began = datetime.now().astimezone()
+        self._report_log = Path(config.option.report_log or run.report_log)
+        self._junit = Path(config.getoption("xmlpath", None) or run.junit)
+        config.option.report_log = os.fspath(self._report_log)
+        config.option.xmlpath = os.fspath(self._junit)
+        self._running: dict[str, Phases] = {}
+        self._progress: progress.Plain | None = None
+        self._session: pytest.Session | None = None
+        self._usage = ""
+        self._last_line = ""
+
+    def pytest_report_header(self) -> list[str]:
+        """Say where results go and what is judged."""
+        facts = [f"{name}: {value}" for name, value in self._subject().items()]
+        return [f"trapline results: {self._run.path}", *facts]
+
+    def _subject(self) -> dict[str, str]:
+        stash = self._config.stash
+        if SUBJECT not in stash:
+            known = stash[SUBJECT] = {}
+            try:
+                for facts in self._config.hook.trapline_subject(config=self._config):
+                    known |= {name: str(value) for name, value in facts.items()}
+            except ConfigError as error:
+                raise pytest.UsageError(str(error)) from error
+            except HarnessError as error:
+                known["subject unknown"] = str(error)
+        return stash[SUBJECT]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker where the run is and what is judged."""
+        node.workerinput["trapline_run"] = os.fspath(self._run.path)
+        node.workerinput["trapline_subject"] = self._subject()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear from a worker that a mark is wrong."""
+        self._usage = self._usage or getattr(node, "workeroutput", {}).get("trapline_usage", "")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Begin to show progress, unless pytest was asked to be quiet or verbose."""
+        self._session = session
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self._config.get_verbosity() == 0:
+            reporter.showfspath = False
+            self._progress = progress.begin(self._config, reporter)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Show what runs now."""
+        if self._progress is not None:
+            self._progress.started(nodeid, self._session.testscollected if self._session else 0)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Show a test that has ended (a crashed worker sends no tear-down)."""
+        phases = self._running.setdefault(report.nodeid, Phases(report.nodeid))
+        phases.join(report)
+        if report.when not in ("setup", "call"):
+            result = self._running.pop(report.nodeid).result()
+            if self._progress is not None:
+                self._progress.finished(result)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> Generator[None, Status, Status]:
+        """Count a broken lab as an error whatever the phase; leave the line to our progress."""
+        category, letter, word = yield
+        if category == "failed" and verdict.verdict_of(report) is Verdict.ERROR:
+            category, letter, word = "error", "E", ("ERROR", {"red": True})
+        if self._progress is not None:
+            return category, "", ""
+        return category, letter, word
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, None, None]:
+        """Write the results, after the report plugins have written theirs.
+
+        Last of the wrappers: before the terminal prints its summary.
+        """
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        yield
+        results = finish_run(
+            self._run,
+            report_log=self._report_log,
+            junit=self._junit,
+            began=self._began,
+            command=self._config.invocation_params.args,
+            exit_status=int(session.exitstatus),
+            settings=self._config.stash[SETTINGS],
+            subject=self._subject(),
+        )
+        self._last_line = f"trapline: {counts_line(count(results))}"
+        if self._usage:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say the four numbers and where the rest is."""
+        if self._usage:
+            terminalreporter.write_line(f"ERROR: {self._usage}", red=True)
+        if self._last_line:
+            terminalreporter.write_line(f"{self._last_line}; {self._run.summary}")

@@ -1,0 +1,67 @@
+"""What is written when a run has ended: facts, summary, a corrected JUnit file."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from harness.report.junit import tell_errors_from_failures
+from harness.report.results import Result, read_results
+from harness.report.rundir import RunDirectory
+from harness.report.summary import RunFacts, count, summarise
+from harness.settings import Settings
+
+
+def finish_run(
+    run: RunDirectory,
+    *,
+    report_log: Path,
+    junit: Path,
+    began: datetime,
+    command: tuple[str, ...],
+    exit_status: int,
+    settings: Settings,
+    subject: Mapping[str, str],
+) -> list[Result]:
+    """Write everything that follows from the report log, and return its results.
+
+    :param report_log: where pytest-reportlog wrote; copied into *run* if it is elsewhere.
+    :param junit: where pytest wrote JUnit XML; corrected in place.
+    :param began: aware local time.
+    """
+    if report_log.absolute() != run.report_log:
+        shutil.copyfile(report_log, run.report_log)
+    if junit.is_file():
+        tell_errors_from_failures(junit)
+    results = read_results(run.report_log)
+    facts = RunFacts(
+        began=began.isoformat(timespec="seconds"),
+        seconds=round((datetime.now().astimezone() - began).total_seconds(), 1),
+        host=f"{platform.node()} ({platform.machine()}, {platform.system()} {platform.release()})",
+        command=command,
+        exit_status=exit_status,
+        settings=settings.model_dump(),
+        subject=dict(subject),
+        versions=versions(),
+        rerun_options=tuple(settings.options()),
+        counts=count(results),
+    )
+    run.facts.write_text(facts.to_json(), encoding="utf-8")
+    run.summary.write_text(summarise(results, facts, run.path), encoding="utf-8")
+    return results
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what judges (not of what is judged)."""
+    try:
+        own = metadata.version("trapline")
+    except metadata.PackageNotFoundError:
+        own = "not installed"
+    return {"trapline": own, "python": sys.version.split()[0], "pytest": pytest.__version__}
