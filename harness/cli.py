@@ -7,6 +7,8 @@ start stay fast.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -23,6 +25,93 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove what an assigned PCI or AP device may touch: mapped, trapped, isolated, working.",
 )
+
+
+@app.command(
+    "run",
+    epilog="Example: trapline run vfio_pci -k msix --qemu ./build/qemu-system-x86_64 -- -x. "
+    "Exit status: that of pytest (1: something failed), but 2 if the selection matches no test.",
+)
+def _run(
+    selection: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SELECTION]... [-- PYTEST ARGUMENTS]",
+            help="Areas (vfio_pci), files, tests, rules (MAP-02) or series (MAP); default: all.",
+        ),
+    ] = None,
+    keyword: Annotated[str, typer.Option("-k", metavar="EXPR", help="As in pytest.")] = "",
+    marks: Annotated[str, typer.Option("-m", metavar="EXPR", help="As in pytest.")] = "",
+    workers: Annotated[
+        int | None, typer.Option("-n", metavar="N", min=0, help="Processes that run tests.")
+    ] = None,
+    qemu: Annotated[str | None, typer.Option(metavar="SPEC", help="QEMU under test.")] = None,
+    l0_qemu: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="QEMU that runs virtual hosts.")
+    ] = None,
+    kernel: Annotated[str | None, typer.Option(metavar="SPEC", help="Kernel of the host.")] = None,
+    guest_kernel: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Kernel of the guest.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="URL", help="virtual, local or ssh://user@name.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A directory per run goes here.")
+    ] = None,
+    capture: Annotated[
+        bool, typer.Option("--capture/--no-capture", help="Hold back what tests print.")
+    ] = True,
+) -> None:
+    """Run the suites, or a selection of them, and say where the results are."""
+    from harness.commands import run
+
+    words, pytest_arguments = run.split_words(selection or ())
+    outcome = run.run_suites(
+        run.RunRequest(
+            selection=words,
+            keyword=keyword,
+            marks=marks,
+            workers=workers,
+            qemu=qemu,
+            l0_qemu=l0_qemu,
+            kernel=kernel,
+            guest_kernel=guest_kernel,
+            host=host,
+            results=results,
+            capture=capture,
+            pytest_arguments=pytest_arguments,
+        )
+    )
+    if outcome.directory is not None:
+        print(f"trapline: results in {outcome.directory}")
+    raise typer.Exit(outcome.exit_status)
+
+
+@app.command("rules", epilog="Example: trapline rules --section MAP --uncovered")
+def _rules(
+    uncovered: Annotated[
+        bool, typer.Option("--uncovered", help="Only rules that no test cites though one could.")
+    ] = False,
+    section: Annotated[
+        str, typer.Option(metavar="MAP", help="A series (MAP), section (C) or rule (MAP-02).")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run that counts (default: the last).")
+    ] = None,
+) -> None:
+    """Show for each rule its tests, its negative controls and its last verdict."""
+    from harness.commands import rules
+
+    found = rules.rule_coverage(section=section, uncovered=uncovered, run=run)
+    if as_json:
+        print(rules.as_json(found))
+        return
+    from rich.console import Console
+
+    Console().print(rules.as_table(found))
+    print(rules.counts_line(found))
 
 
 def main() -> None:
