@@ -219,12 +219,13 @@ const struct command vfio_command = {
 	"      value=0x…|sigbus       the first word; then with --memory-disabled:\n"
 	"      disabled=0x…|sigbus    after COMMAND.MSE was cleared\n"
 	"      restored=0x…|sigbus    after it was set again\n"
-	"  probe vfio edu-dma BDF --iova A [--stray B] [--mask64] [--timeout S]\n"
+	"  probe vfio edu-dma BDF --iova A [--stray B] [--control] [--mask64] [--timeout S]\n"
 	"      inside=match|differs   roundtrip through an edu device at IOVA A, which is mapped\n"
 	"      bystander=0x…          physical address of a page that is not; default of --stray\n"
 	"      stray=0x…              IOVA B, which is not mapped:\n"
 	"      stray_read=blocked|leaked     the device read it (leaked: got the bystander)\n"
 	"      stray_write=blocked|reached   the device wrote it (reached: a page changed)\n"
+	"      --control maps the bystander at B: both must then be leaked and reached\n"
 	"  probe vfio reset BDF\n"
 	"      reset=ok|unsupported\n",
 	.run = run,

@@ -67,10 +67,11 @@ static void stray(const struct edu *edu, const struct page *own, const struct pa
 int vfio_edu_dma(int argc, char **argv)
 {
 	u64 timeout = 5000, iova = 0, outside = 0;
-	bool iova_given = false, outside_given = false, mask64 = false;
+	bool iova_given = false, outside_given = false, mask64 = false, control = false;
 	const struct opt opts[] = {
 		{ "iova", OPT_NUMBER, &iova, &iova_given },
 		{ "stray", OPT_NUMBER, &outside, &outside_given },
+		{ "control", OPT_FLAG, &control, NULL },
 		{ "mask64", OPT_FLAG, &mask64, NULL },
 		{ "timeout", OPT_SECONDS, &timeout, NULL },
 	};
@@ -87,6 +88,8 @@ int vfio_edu_dma(int argc, char **argv)
 	pattern_fill(BYSTANDER_SEED, 0, pages[1].virt, PAGE);
 	if (!outside_given)
 		outside = pages[1].phys;
+	if (control && outside % PAGE)
+		misuse("--control needs a --stray that is a multiple of 0x%lx", PAGE);
 	if (outside < iova + PAGE && iova < outside + PAGE)
 		misuse("--stray 0x%llx is inside the mapped page", (ull)outside);
 	if (!mask64 && (iova | outside) >= EDU_MASK_LIMIT)
@@ -100,6 +103,9 @@ int vfio_edu_dma(int argc, char **argv)
 		die("map region 0 of %s", words[0]);
 	edu_check_id(&edu);
 	map_dma(&vfio, &pages[0], iova);
+	/* The check must be able to fail: with the bystander mapped, both strays must land. */
+	if (control)
+		map_dma(&vfio, &pages[1], outside);
 	inside(&edu, &pages[0], iova);
 	printf("bystander=0x%llx\nstray=0x%llx\n", (ull)pages[1].phys, (ull)outside);
 	stray(&edu, &pages[0], &pages[1], iova, outside);

@@ -435,6 +435,41 @@ def test_config_reading_past_the_end_is_an_error(probe: Path, page: Path) -> Non
     assert "0 bytes of 4" in done.stderr
 
 
+# edu: a file has registers that hold what is written, which is a device that hangs
+
+
+@pytest.fixture
+def hanging_edu(tmp_path: Path) -> Path:
+    path = tmp_path / "resource0"
+    path.write_bytes((0x010000ED).to_bytes(4, "little") + bytes(4092))
+    return path
+
+
+def test_edu_tells_a_device_that_does_not_answer(probe: Path, hanging_edu: Path) -> None:
+    done = run(probe, "edu", "id", hanging_edu)
+
+    assert answers(done.stdout) == {"id": "0x010000ed", "liveness": "0x12345678", "live": "no"}
+
+
+def test_edu_dma_gives_up_at_its_deadline(probe: Path, hanging_edu: Path) -> None:
+    words = "--to-device --address 0x1234567000 --length 8 --timeout 0.05".split()
+
+    done = run(probe, "edu", "dma", hanging_edu, *words, status=3)
+
+    assert done.stderr == "probe: DMA: register 0x98 is still 0x00000001: deadline passed\n"
+    registers = hanging_edu.read_bytes()
+    source, destination, count = (
+        int.from_bytes(registers[at : at + 8], "little") for at in (0x80, 0x88, 0x90)
+    )
+    assert (source, destination, count) == (0x1234567000, 0x40000, 8)
+
+
+def test_edu_refuses_another_device(probe: Path, page: Path) -> None:
+    done = run(probe, "edu", "id", page, status=1)
+
+    assert done.stderr == "probe: not an edu device: id register is 0x03020100\n"
+
+
 # canary
 
 
