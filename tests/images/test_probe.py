@@ -452,7 +452,7 @@ def test_edu_tells_a_device_that_does_not_answer(probe: Path, hanging_edu: Path)
 
 
 def test_edu_dma_gives_up_at_its_deadline(probe: Path, hanging_edu: Path) -> None:
-    words = "--to-device --address 0x1234567000 --length 8 --timeout 0.05".split()
+    words = ["--to-device", "--address", "0x1234567000", "--length", "8", "--timeout", "0.05"]
 
     done = run(probe, "edu", "dma", hanging_edu, *words, status=3)
 
