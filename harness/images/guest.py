@@ -12,7 +12,7 @@ from harness.errors import ImageError
 from harness.images.cache import hash_file
 from harness.images.debian import Package, unpack
 from harness.images.kernel import BuiltKernel
-from harness.images.libraries import needed_libraries
+from harness.images.libraries import LIBRARIES, LOADER, needed_libraries
 from harness.images.pack import make_cpio, make_erofs
 from harness.images.probe import obtain_probe
 from harness.images.recipe import GuestRecipe, load_recipe
@@ -87,15 +87,15 @@ def _copy_programs(unpacked: Path, names: Sequence[str], root: Path) -> None:
             raise ImageError(f"no package of the guest has {name}", hint="see guest.toml")
         _copy(unpacked / name, root / name)
     for library in _libraries(unpacked, names):
-        place = root / "usr/lib/x86_64-linux-gnu" / library.name
-        if library.name.startswith("ld-"):
-            place = root / "usr/lib64" / library.name
+        place = root / LIBRARIES / library.name
+        if library.name == LOADER:
+            place = root / "usr/lib64" / LOADER
         _copy(library.resolve(), place)
 
 
 def _libraries(unpacked: Path, names: Sequence[str]) -> Iterable[Path]:
-    loader = unpacked / "usr/lib64/ld-linux-x86-64.so.2"
-    where = [unpacked / "usr/lib/x86_64-linux-gnu"]
+    where = [unpacked / LIBRARIES]
+    loader = where[0] / LOADER
     found: dict[str, Path] = {}
     for name in names:
         program = unpacked / name

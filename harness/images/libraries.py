@@ -10,6 +10,10 @@ from pathlib import Path
 from harness.errors import ImageError
 from harness.images.tools import run_tool
 
+LOADER = "ld-linux-x86-64.so.2"
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+"""Where Debian has the libraries; the loader too (its link in /lib64 may be absolute)."""
+
 _PT_DYNAMIC = 2
 _LINE = re.compile(r"\s*(?:(\S+) => )?(/\S+) \(0x[0-9a-f]+\)")
 

@@ -96,6 +96,6 @@ def list_tree(root: Path) -> dict[str, os.stat_result]:
 
 def write_json(path: Path, data: object) -> None:
     """Write *data* so that a reader sees all of it or none."""
-    new = path.with_name(path.name + ".new")
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
     os.replace(new, path)

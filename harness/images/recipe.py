@@ -69,10 +69,15 @@ class QemuRecipe(_Recipe):
     """``qemu.toml``: QEMU builds of Debian, and how any build is packed."""
 
     debian: PackageSet
+    firmware_debian: PackageSet
+    """Firmware for a build without any."""
+    program: str
     leave_out: tuple[str, ...]
     """Glob patterns of QEMU modules that are not packed."""
     firmware: tuple[str, ...]
     """Glob patterns of the firmware files that are packed."""
+    essential: str
+    """The firmware file by which a data directory is known."""
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=_Recipe)
