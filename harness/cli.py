@@ -114,6 +114,61 @@ def _rules(
     print(rules.counts_line(found))
 
 
+@app.command(
+    "map",
+    epilog="Example: trapline map unix:/run/vm.qmp --device nvme0. Pictures have one letter per "
+    "page: = direct, T trapped, M mixed, . absent.",
+)
+def _map(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-|unix:PATH",
+            help="Text of 'info mtree' or memory-map.json; - is standard input; unix:PATH asks a "
+            "running QEMU over QMP, without pausing it.",
+        ),
+    ],
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="ID",
+            help="Show the BARs of this device: its id (map taken with -o), or the name in its "
+            "rows, such as 0000:03:00.0.",
+        ),
+    ] = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(
+            "--expect",
+            metavar="FUNCTION.json",
+            help="Compare with what must be, computed from this function; exit 1 on a difference.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            "--page", metavar="BYTES", help="Page size of the host of QEMU (default 4096)."
+        ),
+    ] = None,
+) -> None:
+    """Show who answers at which address: tables of rows, and BARs page by page."""
+    from rich.console import Console
+
+    from harness.commands.map import page_size, show_map
+
+    same = show_map(
+        source,
+        device=device,
+        expect=expect,
+        as_json=as_json,
+        page=None if page is None else page_size(page),
+        console=Console(),
+    )
+    raise typer.Exit(0 if same else EXIT_FAILED)
+
+
 def main() -> None:
     """Run the command line; a `HarnessError` becomes a message and an exit status."""
     try:
