@@ -20,7 +20,6 @@ from harness.images.qemu_pack import MOUNT_POINT, Parts, Start, collect, start_o
 from harness.images.recipe import QemuRecipe, load_recipe
 from harness.images.workshop import Workshop
 from harness.model.version import QemuVersion
-from harness.step import step
 
 __all__ = ["PackedQemu", "QemuBuild", "QemuFeatures"]
 
@@ -148,8 +147,9 @@ def _local(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
         words = [word for d in data_dirs if d.name == "pc-bios" for word in ("-L", str(d))]
     else:
         directory = _debian_firmware(workshop, recipe)
-        log.info("QEMU %s has no firmware, it gets Debian's: %s", spec, directory)
-        data_dirs, words = (directory,), ["-L", str(directory)]
+        log.info("QEMU %s has no %s, it gets Debian's", spec, recipe.essential)
+        data_dirs = (*data_dirs, directory)
+        words = [word for d in data_dirs for word in ("-L", str(d))]
     start = Start((str(binary), *words), {})
     return _finish(spec, start, identity, workshop, data_dirs=data_dirs, binary=binary)
 
@@ -259,9 +259,8 @@ def _debian_firmware(workshop: Workshop, recipe: QemuRecipe) -> Path:
                         shutil.copyfile(path, into / path.name)
         shutil.rmtree(unpacked)
 
-    with step("take QEMU's firmware from Debian %s", recipe.firmware_debian.suite):
-        inputs = {"firmware": " ".join(recipe.firmware)}
-        return workshop.obtain("qemu-firmware", inputs, build, recipe.firmware_debian).dir
+    inputs = {"firmware": " ".join(recipe.firmware)}
+    return workshop.obtain("qemu-firmware", inputs, build, recipe.firmware_debian).dir
 
 
 def _pack_local(build: QemuBuild) -> PackedQemu:

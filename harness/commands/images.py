@@ -1,0 +1,226 @@
+"""``trapline images``: see, make, check and remove what virtual hosts are made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from harness import paths
+from harness.errors import ConfigError, ImageError
+from harness.images.cache import Artifact, Store, remove_tree
+from harness.images.debian import Progress
+from harness.images.images import Images, KernelImage, KernelSource
+from harness.images.qemu_build import QemuBuild
+from harness.step import step
+
+KINDS = ("probe", "kernel", "host", "guest", "qemu")
+"""What can be built by name, in an order in which each has what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image in the store, for people and for JSON."""
+
+    name: str
+    key: str
+    size: int
+    """Bytes."""
+    built: float
+    """Seconds since the epoch, 0 if the record is damaged."""
+    seconds: float
+    """How long the build took."""
+    packages: int
+    """How many Debian packages are in it."""
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """One image that `build` made or found."""
+
+    name: str
+    label: str
+    """Which one: ``debian:trixie 6.12.107``."""
+    path: Path
+    size: int
+    seconds: float
+    """How long it took now."""
+
+    def line(self) -> str:
+        """Return it as one line for people."""
+        return (
+            f"{self.name:<7} {human_size(self.size):>9} {self.seconds:7.2f} s  "
+            f"{self.label:<30} {self.path}"
+        )
+
+
+def rows(store: Store | None = None) -> list[ImageRow]:
+    """Return every image of the store."""
+    return [_row(artifact) for artifact in (store or Store()).entries()]
+
+
+def as_json(found: Sequence[ImageRow]) -> list[dict[str, object]]:
+    """Return rows for `json`."""
+    return [asdict(row) for row in found]
+
+
+def as_table(found: Sequence[ImageRow], *, now: float | None = None) -> Table:
+    """Return rows as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", "key", "size", "age", "packages", "path"):
+        table.add_column(
+            heading, justify="right" if heading in ("size", "packages") else "left",
+            overflow="fold", no_wrap=heading != "path",
+        )  # fmt: skip
+    now = time.time() if now is None else now
+    for row in found:
+        age = human_age(now - row.built) if row.built else "damaged"
+        table.add_row(
+            row.name, row.key, human_size(row.size), age, str(row.packages or "-"), row.path
+        )
+    return table
+
+
+def build(
+    kinds: Sequence[str] = (),
+    *,
+    kernel: str = "",
+    qemu: str = "debian:trixie",
+    refresh: bool = False,
+    progress: Progress | None = None,
+    store: Store | None = None,
+) -> Iterator[BuiltImage]:
+    """Make what is not there yet; yields each image when it is ready.
+
+    :param kinds: of `KINDS`; none are all.
+    :param kernel: see `KernelSource.parse`; empty is the recipe's.
+    :param qemu: see `QemuBuild.resolve`.
+    :param refresh: look for newer packages.
+    :raise ConfigError: no such image.
+    :raise ImageError: one could not be made.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ConfigError(
+            f"no image is called {', '.join(unknown)}", hint=f"there are {', '.join(KINDS)}"
+        )
+    images = Images(store, progress=progress, refresh=refresh)
+    source = KernelSource.parse(kernel) if kernel else None
+    found_kernel: KernelImage | None = None
+    for kind in [kind for kind in KINDS if not kinds or kind in kinds]:
+        began = time.monotonic()
+        if kind in ("kernel", "guest"):
+            found_kernel = found_kernel or images.kernel(source)
+        label, path = _build_one(images, kind, found_kernel, qemu)
+        yield BuiltImage(kind, label, path, path.stat().st_size, time.monotonic() - began)
+
+
+def verify(names: Sequence[str] = (), store: Store | None = None) -> list[tuple[ImageRow, str]]:
+    """Compute every hash of the named images (all without names); pairs of row and problem.
+
+    The problem is empty for an image that is whole. Nothing is changed: a damaged image is
+    made again when it is next needed.
+    """
+    store = store or Store()
+    found = []
+    for artifact in select(store, names):
+        row = _row(artifact)
+        with step("check %s %s (%s)", row.name, row.key, human_size(row.size)):
+            found.append((row, "; ".join(store.check(artifact, full=True))))
+    return found
+
+
+def remove(
+    names: Sequence[str] = (), *, everything: bool = False, store: Store | None = None
+) -> list[ImageRow]:
+    """Remove the named images and return what they were.
+
+    :param everything: remove all images, and downloaded packages too.
+    :raise ConfigError: no names, or one that names nothing.
+    """
+    if not names and not everything:
+        raise ConfigError(
+            "nothing was named", hint="trapline images rm NAME… or trapline images rm --all"
+        )
+    store = store or Store()
+    doomed = select(store, () if everything else names)
+    removed = [_row(artifact) for artifact in doomed]
+    for artifact in doomed:
+        store.remove(artifact)
+    if everything:
+        for leftovers in (store.root / "damaged", paths.cache_dir() / "apt"):
+            remove_tree(leftovers)
+    return removed
+
+
+def select(store: Store, names: Sequence[str]) -> list[Artifact]:
+    """Return the images that *names* mean: ``kernel``, a key's beginning, ``kernel/330a``.
+
+    :raise ConfigError: one of them means nothing.
+    """
+    entries = store.entries()
+    chosen: dict[Artifact, None] = {}
+    for name in names:
+        kind, slash, key = name.partition("/")
+        hits = [
+            one
+            for one in entries
+            if (one.name == kind and one.key.startswith(key))
+            or (not slash and len(kind) >= 4 and one.key.startswith(kind))
+        ]
+        if not hits:
+            there = sorted({one.name for one in entries})
+            raise ConfigError(
+                f"no image is called {name}",
+                seen=f"there are {', '.join(there)}" if there else "there are none",
+                hint="trapline images list",
+            )
+        chosen |= dict.fromkeys(hits)
+    return list(chosen) if names else entries
+
+
+def human_size(size: int) -> str:
+    """Return bytes as ``14.4 MB``."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def human_age(seconds: float) -> str:
+    """Return an age as ``3 min``, ``5 h``, ``12 d``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _build_one(
+    images: Images, kind: str, kernel: KernelImage | None, qemu: str
+) -> tuple[str, Path]:
+    match kind:
+        case "probe":
+            return "static program", images.probe()
+        case "host":
+            return "root of virtual hosts", images.host().root_erofs
+        case "qemu":
+            build = QemuBuild.resolve(qemu, images.workshop)
+            return f"{build.label} {build.version}", build.pack().erofs
+    if kernel is None:
+        raise ConfigError(f"no image is called {kind}")
+    if kind == "guest":
+        return f"with {kernel.release}", images.guest(kernel).erofs
+    return f"{kernel.label} {kernel.release}", kernel.vmlinuz
+
+
+def _row(artifact: Artifact) -> ImageRow:
+    path = str(artifact.dir)
+    try:
+        record = artifact.manifest()
+    except ImageError:
+        return ImageRow(artifact.name, artifact.key, 0, 0, 0, 0, path)
+    return ImageRow(
+        artifact.name, artifact.key, record.size, record.built, record.seconds,
+        len(record.packages), path,
+    )  # fmt: skip
