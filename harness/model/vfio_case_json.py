@@ -1,0 +1,153 @@
+"""The JSON form of a `VfioCase`: the file that ``--expect`` takes and evidence holds.
+
+::
+
+    {"function": {…},                      see harness.model.pci_json
+     "bar_addresses": {"0": "0xfe800000"}, where each BAR decodes in the guest
+     "kernel": "6.12.48+deb13-amd64",      uname -r where QEMU runs
+     "qemu": "10.0.2 (Debian …)",
+     "kvm": true,                          optional from here on
+     "page": 4096,
+     "name": "0000:01:00.0",               prefix of region names, if not the function's address
+     "device_id": "nvme0",                 to judge owners
+     "options": {"no_mmap": false, "msix_relocation": 2, "vga": false,
+                 "no_geforce_quirks": false, "igd_gms": false, "no_msix_emulation": false},
+     "state": {"mmaps_off": false, "pba_shown": false, "nvidia_window": false},
+     "subpage_reserved": [0],
+     "regions": {"0": {"mappable": true, "msix_mappable": true,
+                       "sparse": [["0x0", "0x2000"]]}},     start and size; null: no capability
+     "rom_address": "0xfe900000",
+     "neighbours": [["0xfe801000", "0x100"]]}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Final
+
+from harness.model.address import AddressRange
+from harness.model.json_fields import Fields, as_number
+from harness.model.pci_json import function_from_dict, function_to_dict
+from harness.model.version import KernelVersion, QemuVersion
+from harness.model.vfio_case import VfioCase
+from harness.model.vfio_mapping import RegionFacts, VfioOptions, VfioState
+
+_KEYS: Final = (
+    "function bar_addresses kernel qemu kvm page name device_id options state"
+    " subpage_reserved regions rom_address neighbours"
+)
+
+
+def case_to_dict(case: VfioCase) -> dict[str, object]:
+    """Return *case* as plain JSON values; `case_from_dict` reads it back equal."""
+    return {
+        "function": function_to_dict(case.function),
+        "bar_addresses": {str(bar): f"{at:#x}" for bar, at in case.bar_addresses.items()},
+        "kernel": case.kernel.text or str(case.kernel),
+        "qemu": case.qemu.text or str(case.qemu),
+        "kvm": case.kvm,
+        "page": case.page,
+        "name": case.name,
+        "device_id": case.device_id,
+        "options": dataclasses.asdict(case.options),
+        "state": dataclasses.asdict(case.state),
+        "subpage_reserved": sorted(case.subpage_reserved),
+        "regions": {
+            str(bar): {
+                "mappable": facts.mappable,
+                "msix_mappable": facts.msix_mappable,
+                "sparse": None if facts.sparse is None else _from_ranges(facts.sparse),
+            }
+            for bar, facts in case.regions.items()
+        },
+        "rom_address": None if case.rom_address is None else f"{case.rom_address:#x}",
+        "neighbours": _from_ranges(case.neighbours),
+    }
+
+
+def case_from_dict(values: object) -> VfioCase:
+    """Read what `case_to_dict` wrote, or what somebody wrote by hand.
+
+    :raise ValueError: a key is missing, unknown or holds another kind of value; the text
+        names it.
+    """
+    read = Fields(values, "file", _KEYS)
+    if not read.has("function"):
+        raise ValueError("file.function: missing")
+    if not read.has("bar_addresses"):
+        raise ValueError("file.bar_addresses: missing (an empty object: no BAR decodes)")
+    page = read.number("page", 4096)
+    if page < 4096 or page & (page - 1):
+        raise ValueError(f"file.page: {page} is no page size")
+    return VfioCase(
+        function=function_from_dict(read.value("function")),
+        kernel=KernelVersion.parse(read.text("kernel")),
+        qemu=QemuVersion.parse(read.text("qemu")),
+        bar_addresses={
+            as_number(bar, "file.bar_addresses"): as_number(at, f"file.bar_addresses.{bar}")
+            for bar, at in read.pairs("bar_addresses").items()
+        },
+        kvm=read.flag("kvm"),
+        page=page,
+        options=_options(read.value("options")),
+        state=_state(read.value("state")),
+        subpage_reserved=tuple(
+            as_number(bar, "file.subpage_reserved") for bar in read.items("subpage_reserved")
+        ),
+        regions={
+            as_number(bar, "file.regions"): _region(facts, f"regions.{bar}")
+            for bar, facts in read.pairs("regions").items()
+        },
+        rom_address=read.number("rom_address") if read.has("rom_address") else None,
+        neighbours=_ranges(read.items("neighbours"), "neighbours"),
+        name=read.text("name", ""),
+        device_id=read.optional_text("device_id"),
+    )
+
+
+def _options(value: object) -> VfioOptions:
+    keys = " ".join(field.name for field in dataclasses.fields(VfioOptions))
+    read = Fields(value if value is not None else {}, "options", keys)
+    return VfioOptions(
+        no_mmap=read.flag("no_mmap"),
+        msix_relocation=read.number("msix_relocation") if read.has("msix_relocation") else None,
+        vga=read.flag("vga"),
+        no_geforce_quirks=read.flag("no_geforce_quirks"),
+        igd_gms=read.flag("igd_gms"),
+        no_msix_emulation=read.flag("no_msix_emulation"),
+    )
+
+
+def _state(value: object) -> VfioState:
+    keys = " ".join(field.name for field in dataclasses.fields(VfioState))
+    read = Fields(value if value is not None else {}, "state", keys)
+    return VfioState(
+        mmaps_off=read.flag("mmaps_off"),
+        pba_shown=read.flag("pba_shown"),
+        nvidia_window=read.flag("nvidia_window"),
+    )
+
+
+def _region(value: object, where: str) -> RegionFacts:
+    read = Fields(value, where, "mappable msix_mappable sparse")
+    return RegionFacts(
+        mappable=read.flag("mappable"),
+        msix_mappable=read.flag("msix_mappable"),
+        sparse=_ranges(read.items("sparse"), f"{where}.sparse") if read.has("sparse") else None,
+    )
+
+
+def _from_ranges(ranges: Collection[AddressRange]) -> list[list[str]]:
+    return [[f"{part.start:#x}", f"{part.size:#x}"] for part in ranges]
+
+
+def _ranges(values: list[object], where: str) -> tuple[AddressRange, ...]:
+    found: list[AddressRange] = []
+    for number, value in enumerate(values):
+        here = f"{where}[{number}]"
+        if not isinstance(value, list) or len(value) != 2:
+            raise ValueError(f"{here}: expected [start, size], found {value!r}")
+        start, size = (as_number(part, here) for part in value)
+        found.append(AddressRange(start, size))
+    return tuple(found)
