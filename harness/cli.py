@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.images_app import app as images_app
 from harness.errors import ConfigError, HarnessError, MissingPackage
 
 EXIT_FAILED = 1
@@ -167,6 +168,9 @@ def _map(
         console=Console(),
     )
     raise typer.Exit(0 if same else EXIT_FAILED)
+
+
+app.add_typer(images_app, name="images")
 
 
 def main() -> None:
