@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from harness import paths
 from harness.errors import ConfigError, ImageError
 from harness.images.cache import Artifact, Store, remove_tree
@@ -68,21 +66,17 @@ def as_json(found: Sequence[ImageRow]) -> list[dict[str, object]]:
     return [asdict(row) for row in found]
 
 
-def as_table(found: Sequence[ImageRow], *, now: float | None = None) -> Table:
-    """Return rows as a table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "key", "size", "age", "packages", "path"):
-        table.add_column(
-            heading, justify="right" if heading in ("size", "packages") else "left",
-            overflow="fold", no_wrap=heading != "path",
-        )  # fmt: skip
+def as_lines(found: Sequence[ImageRow], *, now: float | None = None) -> list[str]:
+    """Return rows as lines in columns, for people and for grep."""
     now = time.time() if now is None else now
+    lines = [f"{'name':<14} {'key':<20} {'size':>9}  {'age':>7}  packages  path"]
     for row in found:
         age = human_age(now - row.built) if row.built else "damaged"
-        table.add_row(
-            row.name, row.key, human_size(row.size), age, str(row.packages or "-"), row.path
+        lines.append(
+            f"{row.name:<14} {row.key:<20} {human_size(row.size):>9}  {age:>7}  "
+            f"{row.packages or '-':>8}  {row.path}"
         )
-    return table
+    return lines
 
 
 def build(

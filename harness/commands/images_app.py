@@ -28,8 +28,6 @@ def _list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     """List what is in the cache: name, key, size, age, packages, path."""
     import json
 
-    from rich.console import Console
-
     from harness.commands import images
 
     found = images.rows()
@@ -38,7 +36,7 @@ def _list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     elif not found:
         print("no images; trapline images build makes them")
     else:
-        Console(soft_wrap=True).print(images.as_table(found))
+        print("\n".join(images.as_lines(found)))
         print(f"{len(found)} images, {images.human_size(sum(row.size for row in found))}")
 
 
