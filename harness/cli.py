@@ -25,7 +25,49 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     help="Prove what an assigned PCI or AP device may touch: mapped, trapped, isolated, working.",
+    epilog="TRAPLINE_CACHE names the cache (default ~/.cache/trapline); it may be removed at any "
+    "time. Exit status: 0 all well, 1 something failed, 2 wrong usage, 3 a package is missing.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"trapline {version('trapline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before the command."""
+
+
+@app.command(
+    "test",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example: trapline test --fast tests/model -k bar",
+)
+def _test(
+    context: typer.Context,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Leave out the type check and the packaging tests.")
+    ] = False,
+) -> None:
+    """Run the project's own tests: linters, types, layers, documents, behaviour.
+
+    All other options and arguments go to pytest; paths are relative to the checkout.
+    """
+    from harness.commands import selftest
+
+    raise typer.Exit(selftest.run(context.args, fast=fast))
 
 
 @app.command(
@@ -176,7 +218,7 @@ app.add_typer(images_app, name="images")
 def main() -> None:
     """Run the command line; a `HarnessError` becomes a message and an exit status."""
     try:
-        app()
+        app(prog_name="trapline")
     except HarnessError as error:
         print(f"trapline: {error}", file=sys.stderr)
         if isinstance(error, ConfigError):
@@ -185,3 +227,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("trapline: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
