@@ -148,7 +148,9 @@ def test_standard_input_is_read() -> None:
     assert shown("-", stdin=XL710.read_bytes()) == shown(XL710)
 
 
-@pytest.mark.parametrize("wrap", [lambda text: {"return": text}, lambda text: text])
+@pytest.mark.parametrize(
+    "wrap", [lambda text: {"return": text}, lambda text: text], ids=["reply", "value"]
+)
 def test_the_answer_of_qmp_may_be_given_as_json(wrap: Callable[[str], object]) -> None:
     answer = json.dumps(wrap(XL710.read_text().replace("\n", "\r\n")))
 
