@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.errors import ConfigError, ParseError
 from harness.model.expectation import Expectation
-from harness.model.memory_map import MemoryMap
+from harness.model.memory_map import AddressSpace, MemoryMap
 from harness.model.pci import Bdf
 from harness.model.vfio_case import VfioCase
 from harness.model.vfio_case_json import case_from_dict
@@ -71,6 +71,14 @@ def _addressed(case: VfioCase, device: str, path: Path) -> VfioCase:
     return case
 
 
+def _with_memory(memory_map: MemoryMap) -> MemoryMap:
+    """Take the only view as guest memory if it has lost its names, as published ones have."""
+    views = memory_map.views
+    if len(views) == 1 and not views[0].spaces:
+        return MemoryMap((replace(views[0], spaces=(AddressSpace("memory"),)),))
+    return memory_map
+
+
 def judge_file(memory_map: MemoryMap, device: str, path: Path, page: int | None = None) -> str:
     """Return how *memory_map* differs from what the file expects of *device*, '' if it does not.
 
@@ -79,7 +87,7 @@ def judge_file(memory_map: MemoryMap, device: str, path: Path, page: int | None 
     """
     expectation = expectation_of_file(device, path, page)
     try:
-        return expectation.explain(memory_map)
+        return expectation.explain(_with_memory(memory_map))
     except KeyError as error:
         raise ParseError(
             "the map holds no view of guest memory", text=str(error.args[0]), where="memory map"

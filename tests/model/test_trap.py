@@ -1,12 +1,13 @@
 """Serving paths: predicted from rows, measured from traces and exits."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.model.address import AddressRange
 from harness.model.expectation import Space
-from harness.model.memory_map import Kind, Region
+from harness.model.memory_map import AddressSpace, FlatView, Kind, Region
+from harness.model.page_class import page_runs
 from harness.model.pci import Bar, BarKind, Bdf, MsixCapability, PciFunction, PciId
 from harness.model.trap import TrapClass, measured_class, predicted_class
 from harness.model.version import KernelVersion, QemuVersion
@@ -153,3 +154,22 @@ def test_noise_within_the_tolerance_changes_nothing(event: str, n: int, share: f
 def test_too_few_accesses_tell_nothing(n: int, tolerance: float) -> None:
     with pytest.raises(ValueError, match="tell nothing"):
         measured_class({}, n, tolerance=tolerance)
+
+
+@given(st.data())
+def test_direct_pages_of_a_view_are_those_whose_accesses_are_direct(
+    vfio_cases: st.SearchStrategy[VfioCase], data: st.DataObject
+) -> None:
+    """The two models of a page agree."""
+    case = data.draw(vfio_cases)
+    rows = [row.region() for row in expect_vfio(case).rows_of(Space.MEMORY)]
+    assume(rows)
+    view = FlatView((AddressSpace("memory"),), "system", tuple(rows))
+    row = data.draw(st.sampled_from(rows))
+
+    for run in page_runs(view, row.range, case.page):
+        inside = run.range.intersection(row.range)
+        assert inside is not None
+        for address in (inside.start, inside.last):
+            served = predicted_class(rows, address, case.page)
+            assert (served is TrapClass.DIRECT) is run.page_class.is_direct

@@ -9,7 +9,10 @@ import pytest
 from harness.errors import ConfigError, ParseError
 from harness.model.address import AddressRange
 from harness.model.memory_map import AddressSpace, FlatView, Kind, MemoryMap, Owner, Region
+from harness.parse.mtree import parse_mtree
 from harness.report.expect_view import judge_file
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "mtree"
 
 CASE: dict[str, Any] = {
     "function": {
@@ -118,3 +121,47 @@ def test_a_file_that_makes_no_sense_is_refused_by_its_name(
 def test_a_map_without_guest_memory_is_refused(path: Path) -> None:
     with pytest.raises(ParseError, match="no view of guest memory"):
         judge_file(MemoryMap(()), "0000:01:00.0", path)
+
+
+XL710 = {
+    "function": {
+        "bdf": "0000:03:00.3",
+        "id": "8086:1572",
+        "class": "0x020000",
+        "bars": [
+            {"index": 0, "kind": "mem64", "size": "0x800000"},
+            {"index": 3, "kind": "mem64", "size": "0x8000"},
+        ],
+        "msix": {
+            "vectors": 129,
+            "table_bar": 3,
+            "table_offset": 0,
+            "pba_bar": 3,
+            "pba_offset": "0x1000",
+        },
+    },
+    "bar_addresses": {"0": "0xfe000000", "3": "0xfe800000"},
+    "kernel": "4.14",
+    "qemu": "2.11.1",
+    "kvm": True,
+}
+
+
+def published(tmp_path: Path, **more: str) -> str:
+    """Judge the published map of an XL710, a fragment without names of address spaces."""
+    path = tmp_path / "xl710.json"
+    path.write_text(json.dumps(XL710 | more), encoding="utf-8")
+    text = (SAMPLES / "seed-zhang-xl710-bar3-mtree-f.txt").read_text(encoding="utf-8")
+    memory_map = parse_mtree(text).map
+    assert memory_map is not None
+    return judge_file(memory_map, "0000:03:00.3", path)
+
+
+def test_the_published_map_of_an_xl710_is_as_it_must_be(tmp_path: Path) -> None:
+    assert published(tmp_path) == ""
+
+
+def test_the_published_map_of_an_xl710_would_be_wrong_today(tmp_path: Path) -> None:
+    text = published(tmp_path, kernel="6.12", qemu="4.0")
+
+    assert text.startswith('[MAP-04] BAR 3 at fe800000-fe807fff of "memory", from +0x810: ')
