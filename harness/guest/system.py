@@ -10,9 +10,10 @@ from functools import cached_property
 
 from harness.errors import CommandFailed, ParseError
 from harness.guest.transport import Command, Completed, Conversation, Transport
+from harness.model.interrupts import InterruptTable
 from harness.model.pci import Bdf, PciFunction, PciId
 from harness.model.version import KernelVersion
-from harness.parse.interrupts import InterruptTable, parse_interrupts
+from harness.parse.interrupts import parse_interrupts
 from harness.parse.pci_sysfs import parse_function
 
 _PCI = "/sys/bus/pci/devices"

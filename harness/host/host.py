@@ -7,7 +7,6 @@ what is here and does not know which it has.
 from __future__ import annotations
 
 import contextlib
-import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,33 +16,13 @@ from harness.errors import HostError
 from harness.guest.system import System
 from harness.guest.transport import Transport
 from harness.host import drivers
+from harness.host.accelerator import Accelerator, probe_accelerator
 from harness.host.journal import DriverChange, Journal
 from harness.images.qemu_build import QemuFeatures
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Launch, Machine
 from harness.model.pci import Bdf, PciFunction, PciId
 from harness.model.version import QemuVersion
-from harness.step import step
-
-
-class Accel(enum.Enum):
-    """What runs a machine's instructions."""
-
-    KVM = "kvm"
-    TCG = "tcg"
-
-
-@dataclass(frozen=True, slots=True)
-class Accelerator:
-    """An accelerator and the reason why it is this one."""
-
-    accel: Accel
-    reason: str
-
-    @property
-    def option(self) -> str:
-        """The value of ``-accel``."""
-        return "kvm" if self.accel is Accel.KVM else "tcg,thread=multi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +75,8 @@ class Host(System):
 
     @cached_property
     def accelerator(self) -> Accelerator:
-        """KVM if 64-bit guest code runs through ``/dev/kvm`` here in time, else TCG."""
-        with step("probe the accelerator of %s", self.name):
-            if not self.exists("/dev/kvm"):
-                return Accelerator(Accel.TCG, "there is no /dev/kvm")
-            said = self.probe("kvm", "--deadline", "10", timeout=40, check=False)
-        if said.get("kvm") == "ok" and said.get("rax") in ("7", "0x7"):
-            return Accelerator(Accel.KVM, "64-bit guest code ran through /dev/kvm: RAX = 7")
-        return Accelerator(Accel.TCG, f"/dev/kvm is of no use: {said.get('reason', 'no answer')}")
+        """What runs the guests of this host, and why."""
+        return probe_accelerator(self)
 
     def find_one(self, pci_id: PciId) -> PciFunction:
         """Return the first function with *pci_id*.

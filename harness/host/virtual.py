@@ -6,7 +6,6 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import MachineError
 from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.ssh import SshTransport
@@ -14,7 +13,7 @@ from harness.host.host import GuestFiles, Host, PlacedQemu
 from harness.host.journal import Journal
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Launch, Machine, Runnable
-from harness.parse.hmp import parse_usernet
+from harness.parse.hmp import forwarded_port
 from harness.step import step
 
 
@@ -98,11 +97,4 @@ def log_in_over_forward(
 
 def ssh_port(machine: Machine) -> int:
     """Return the loopback port that leads to port 22 of the guest."""
-    forwards = parse_usernet(machine.qmp.hmp("info usernet"))
-    for forward in forwards:
-        if forward.guest_port == 22:
-            return forward.host_port
-    raise MachineError(
-        f"{machine.spec.name}: no port leads to its SSH server",
-        seen=machine.qmp.hmp("info usernet"),
-    )
+    return forwarded_port(machine.qmp.hmp("info usernet"), 22)

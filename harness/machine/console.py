@@ -42,20 +42,23 @@ class Console:
         self._log = log.open("w", encoding="utf-8", buffering=1)
         self._stream = stream
         self._changed = threading.Condition()
-        self._spawn = SocketSpawn(stream, timeout=None, encoding="utf-8", codec_errors="replace")
+        # Bytes: SocketSpawn does not decode, whatever encoding it is given (pexpect 4.9).
+        self._spawn = SocketSpawn(stream, timeout=None)
         self._thread = threading.Thread(target=self._read, name=f"console-{name}", daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         collector = CrashCollector()
         with contextlib.suppress(OSError, ValueError):  # the socket was closed under us
-            while self._spawn.expect(["\r?\n", pexpect.EOF]) == 0:
-                line = _ESCAPES.sub("", self._spawn.before or "").rstrip("\r")
+            while self._spawn.expect([b"\r?\n", pexpect.EOF]) == 0:
+                said = self._spawn.before
+                text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+                line = _ESCAPES.sub("", text).rstrip("\r")
                 self._log.write(line + "\n")
                 crash = collector.feed(line)
                 with self._changed:
                     self.lines.append(line)
-                    if crash is not None and crash.kind.fatal and self.crash is None:
+                    if crash is not None and crash.kind.severity > 0 and self.crash is None:
                         self.crash = crash
                     self._changed.notify_all()
         with self._changed:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shlex
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +25,9 @@ from harness.machine.traces import TraceWindow
 from harness.model.memory_map import MemoryMap
 from harness.model.memory_map_json import map_to_dict
 from harness.model.memory_tree import MemoryTree
+from harness.model.pci_listing import QueryPciFunction
 from harness.parse.mtree import parse_memory_map, parse_memory_tree
-from harness.parse.query_stats import QueryPciFunction, parse_query_pci, parse_query_stats
+from harness.parse.query_stats import parse_query_pci, parse_query_stats
 from harness.step import step
 from harness.wait import wait_until
 
@@ -70,6 +73,7 @@ class Machine:
         self.place = launch.place
         self.qemu = launch.qemu
         self.evidence = launch.evidence
+        self.snapshots = launch.evidence
         self.level = launch.level
         self.sockets = sockets
         self.exit_status: int | None = None
@@ -196,12 +200,12 @@ class Machine:
     def kill(self) -> int:
         """End QEMU now, keep the evidence, remove sockets; callable twice."""
         self._ending = True
-        if self._process is not None:
-            self.exit_status = self._process.kill()
-            self._process = None
         if self._qmp is not None:
             self._qmp.close()
             self._qmp = None
+        if self._process is not None:
+            self.exit_status = self._process.kill()
+            self._process = None
         if self._console is not None:
             self._console.close()
             self._console = None
@@ -225,8 +229,19 @@ class Machine:
             with contextlib.suppress(HarnessError):
                 console.write_bytes(self.place.read(self.sockets.console_log))
 
+    def evidence_for(self, directory: Path) -> None:
+        """Let snapshots go to *directory*, with links to what this machine writes meanwhile.
+
+        For a machine that several tests share.
+        """
+        self.snapshots = directory
+        for name in ("qemu.cmd", "qemu.log", "qmp.jsonl", "console.log", "dmesg.log"):
+            link = directory / name
+            if not link.is_symlink() and not link.exists():
+                link.symlink_to(os.path.relpath(self.evidence / name, directory))
+
     def _keep(self, name: str, text: str) -> None:
-        (self.evidence / name).write_text(text, encoding="utf-8")
+        (self.snapshots / name).write_text(text, encoding="utf-8")
 
     # -- what QMP sees --------------------------------------------------------------------
 
@@ -362,8 +377,6 @@ def describe_exit(status: int) -> str:
     """Return ``exited with 1`` or ``was ended by signal 6 (SIGABRT)``."""
     if status >= 0:
         return f"exited with {status}"
-    import signal
-
     with contextlib.suppress(ValueError):
         return f"was ended by signal {-status} ({signal.Signals(-status).name})"
     return f"was ended by signal {-status}"

@@ -12,6 +12,7 @@ import collections
 import concurrent.futures
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ from qemu.qmp import QMPError as ClientError
 
 from harness.errors import MachineDied, QmpFailed, WaitTimeout
 from harness.wait import Guard
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
@@ -40,6 +43,8 @@ class _Loop:
         with cls._lock:
             if cls._loop is None or not cls._loop.is_running():
                 loop = asyncio.new_event_loop()
+                # A QEMU that is killed breaks off its reader task; nobody awaits that one.
+                loop.set_exception_handler(lambda _, context: log.debug("%s", context))
                 threading.Thread(target=loop.run_forever, name="qmp-loop", daemon=True).start()
                 cls._loop = loop
             return cls._loop
@@ -77,10 +82,11 @@ class Qmp:
         qmp = self
 
         class Tap(EventListener):
-            def put(self, event: Any) -> Any:
-                qmp._note("!", event)
+            async def put(self, event: Any) -> None:
+                message = dict(event)
+                qmp._note("!", message)
                 with qmp._changed:
-                    qmp._events.append(dict(event))
+                    qmp._events.append(message)
                     qmp._seen += 1
                     qmp._changed.notify_all()
 
@@ -191,7 +197,9 @@ class Qmp:
 
     def close(self) -> None:
         """End the session; never raises for a peer that is gone."""
-        with contextlib.suppress(ClientError, concurrent.futures.TimeoutError, OSError, EOFError):
+        try:
             _blocking(self._client.disconnect(), 5)
+        except (ClientError, concurrent.futures.TimeoutError, OSError, EOFError) as error:
+            log.debug("%s: QMP ended with %r", self.name, error)
         with self._lock:
             self._log.close()

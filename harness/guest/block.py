@@ -1,0 +1,28 @@
+"""Reading and writing a block device of a system with known patterns, past every cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.guest.system import System
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDevice:
+    """A block device of *system*, accessed with O_DIRECT."""
+
+    system: System
+    path: str
+
+    def holds(self, seed: int, *, offset: int, length: int) -> bool:
+        """Say whether it holds `harness.model.pattern.pattern` (*seed*) there."""
+        said = self.system.probe(
+            "block", "read", self.path, offset, length, "--pattern", seed, timeout=120
+        )
+        return said["match"] == "yes"
+
+    def fill(self, seed: int, *, offset: int, length: int) -> None:
+        """Write the pattern *seed* there."""
+        self.system.probe(
+            "block", "write", self.path, offset, length, "--pattern", seed, timeout=120
+        )

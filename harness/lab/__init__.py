@@ -1,0 +1,1 @@
+"""Putting a run together: images and builds gathered, a host opened, devices assigned."""

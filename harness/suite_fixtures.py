@@ -1,0 +1,231 @@
+"""The vocabulary of the suites: a host, machines on it, a nested guest, assigned functions.
+
+========================  =======================================================================
+``host``                  the box under test; virtual unless ``--host`` says otherwise
+``launch``                starts the QEMU under test on the host; ended when the test ends
+``refusal``               starts it with something it must refuse; returns what it said
+``nested``                the resident nested guest with every test device assigned (shared)
+``assigned``              one device of the resident guest; parametrised over all of them
+``firmware_only``         the same devices with ``x-no-mmap=on``: the subject of many controls
+========================  =======================================================================
+
+Expensive things are made when a test first asks for them and live as long as their scope.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from harness.errors import LaunchFailed
+from harness.guest.keys import RunKey, make_key
+from harness.host.host import Host
+from harness.host.virtual import VirtualHost
+from harness.host.virtual_spec import TEST_DEVICES
+from harness.lab.assigned import Assigned
+from harness.lab.hosts import open_host
+from harness.lab.nested import Nested, start_nested
+from harness.lab.parts import Parts
+from harness.machine.command import MachineSpec
+from harness.machine.machine import Machine
+from harness.model.vfio_mapping import VfioOptions
+from harness.report.rundir import RUN
+from harness.settings import SETTINGS
+
+PARTS = pytest.StashKey[Parts]()
+
+Launch = Callable[[MachineSpec], Machine]
+Refusal = Callable[[MachineSpec], str]
+
+
+def parts_of(config: pytest.Config) -> Parts:
+    """Return the images and builds of this run."""
+    if PARTS not in config.stash:
+        config.stash[PARTS] = Parts(config.stash[SETTINGS])
+    return config.stash[PARTS]
+
+
+def subject_of(config: pytest.Config) -> Mapping[str, str]:
+    """Return what is judged, for the header and every result; builds what is missing."""
+    parts = parts_of(config)
+    parts.gather()
+    run = config.stash.get(RUN, None)
+    work = run.path if run is not None else Path(config.rootpath)
+    facts = {
+        "QEMU under test": f"{parts.qemu.label} {parts.qemu.version}",
+        "guest kernel": parts.guest.release,
+        "host": parts.settings.host,
+    }
+    if parts.settings.host == "virtual":
+        accelerator = parts.accelerator(work)
+        facts |= {
+            "host kernel": parts.kernel.release,
+            "lab QEMU": f"{parts.l0_qemu.label} {parts.l0_qemu.version}",
+            "accelerator": f"{accelerator.accel.value} ({accelerator.reason})",
+            "devices": f"emulated: {', '.join(parts.devices)}",
+        }
+    return facts
+
+
+# -- session: made once per worker ------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def parts(pytestconfig: pytest.Config) -> Parts:
+    """Images and builds of this run."""
+    return parts_of(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def run_key(tmp_path_factory: pytest.TempPathFactory) -> RunKey:
+    """The SSH key of this worker."""
+    return make_key(tmp_path_factory.mktemp("key"))
+
+
+@pytest.fixture(scope="session")
+def shared_evidence(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Make a directory for the evidence of something that several tests share."""
+    run = pytestconfig.stash.get(RUN, None)
+    base = run.path / "shared" if run is not None else tmp_path_factory.mktemp("shared")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+    def make(name: str) -> Path:
+        place = base / worker / name
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def host(parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]) -> Iterator[Host]:
+    """The host, with everything put back at the end."""
+    opened = open_host(parts, key=run_key, evidence=shared_evidence("host"))
+    try:
+        yield opened
+    finally:
+        place = shared_evidence("host")
+        try:
+            (place / "dmesg.log").write_text(opened.kernel_log(), encoding="utf-8")
+        finally:
+            opened.close()
+
+
+@pytest.fixture(scope="session")
+def virtual_host(host: Host) -> VirtualHost:
+    """The host, for tests that need the lab's side of it too."""
+    if not isinstance(host, VirtualHost):
+        pytest.skip("looks at the lab's QEMU: needs the virtual host (--host virtual)")
+    return host
+
+
+@pytest.fixture(scope="session")
+def device_names(parts: Parts, host: Host) -> tuple[str, ...]:
+    """Names of the test devices that the host has."""
+    present = {function.id for function in host.functions()}
+    return tuple(name for name, device in TEST_DEVICES.items() if device.id in present)
+
+
+@pytest.fixture(scope="session")
+def nested(
+    host: Host, device_names: tuple[str, ...], shared_evidence: Callable[[str], Path]
+) -> Iterator[Nested]:
+    """The resident nested guest: booted, every test device assigned. Do not break it."""
+    started = start_nested(host, device_names, evidence=shared_evidence("nested"))
+    try:
+        yield started
+    finally:
+        if started.guest is not None:
+            started.guest.keep_kernel_log()
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def firmware_only(
+    host: Host, shared_evidence: Callable[[str], Path], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Nested]]:
+    """Start a machine that runs firmware only, with devices assigned in a special way.
+
+    ``firmware_only("nvme", properties={"x-no-mmap": True}, options=VfioOptions(no_mmap=True))``
+    """
+    with ExitStack() as stack:
+
+        def start(
+            *names: str,
+            properties: Mapping[str, str | int | bool] | None = None,
+            options: VfioOptions | None = None,
+        ) -> Nested:
+            label = "-".join([*names, *(properties or {})])
+            started = start_nested(
+                host,
+                names,
+                evidence=shared_evidence(f"{request.node.name}-{label}".replace("/", "_")),
+                boot=False,
+                options=options,
+                properties=properties,
+            )
+            stack.callback(started.close)
+            return started
+
+        yield start
+
+
+# -- function ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def launch(host: Host, evidence: Path) -> Iterator[Launch]:
+    """Start a machine on the host; its evidence lies beside the test's."""
+    with ExitStack() as stack:
+
+        def start(spec: MachineSpec) -> Machine:
+            place = evidence / spec.name
+            place.mkdir(parents=True, exist_ok=True)
+            return stack.enter_context(host.launch(spec, evidence=place))
+
+        yield start
+
+
+@pytest.fixture
+def refusal(launch: Launch) -> Refusal:
+    """Start a machine that QEMU must refuse; return what it said.
+
+    Fails the test if QEMU accepts it.
+    """
+
+    def refused(spec: MachineSpec) -> str:
+        try:
+            machine = launch(spec)
+        except LaunchFailed as said:
+            if said.exit_status != 1:
+                pytest.fail(
+                    f"QEMU did not refuse, it ended with {said.exit_status}: {said.stderr}"
+                )
+            return said.stderr
+        pytest.fail(
+            f"QEMU accepted what it must refuse; status {machine.qmp.execute('query-status')}"
+        )
+
+    return refused
+
+
+@pytest.fixture(params=sorted(TEST_DEVICES))
+def assigned(request: pytest.FixtureRequest, nested: Nested, evidence: Path) -> Assigned:
+    """One device of the resident guest; the test is repeated for each.
+
+    Narrow it with ``@pytest.mark.parametrize("assigned", ["nvme"], indirect=True)``.
+    """
+    name: str = request.param
+    if name not in nested.assigned:
+        pytest.skip(
+            f"the host has no {name}: a lab QEMU that has it would enable this"
+            " (--l0-qemu debian:trixie), or a host with the hardware"
+        )
+    nested.machine.evidence_for(evidence)
+    return nested.assigned[name]

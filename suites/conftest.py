@@ -1,0 +1,27 @@
+"""What every suite shares: the vocabulary, and what is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their names
+    assigned,
+    device_names,
+    firmware_only,
+    host,
+    launch,
+    nested,
+    parts,
+    refusal,
+    run_key,
+    shared_evidence,
+    subject_of,
+    virtual_host,
+)
+
+
+def trapline_subject(config: pytest.Config) -> Mapping[str, str]:
+    """Say what is judged; images and builds that are missing are made first."""
+    return subject_of(config)
