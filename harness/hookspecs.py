@@ -1,4 +1,6 @@
-"""Hooks that trapline's plugin calls; any conftest or plugin may implement them."""
+"""Hooks that trapline's plugin calls; any conftest or plugin may implement them.
+
+pytest finds implementations by their prefix, so the names begin with ``pytest_``."""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import pytest
 
 
 @pytest.hookspec
-def trapline_subject(config: pytest.Config) -> Mapping[str, str]:  # type: ignore[empty-body]
+def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:  # type: ignore[empty-body]
     """Return facts about what is judged: ``qemu``, ``host kernel``, ``accelerator``, ….
 
     Called once per run, by the controller, when tests will run (never while listing them).

@@ -199,7 +199,7 @@ class Controller:
         if SUBJECT not in stash:
             known = stash[SUBJECT] = {}
             try:
-                for facts in self._config.hook.trapline_subject(config=self._config):
+                for facts in self._config.hook.pytest_trapline_subject(config=self._config):
                     known |= {name: str(value) for name, value in facts.items()}
             except ConfigError as error:
                 raise pytest.UsageError(str(error)) from error

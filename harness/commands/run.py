@@ -118,8 +118,8 @@ def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
 def resolve(word: str, places: Places) -> str:
     """Return what pytest must be given for one word of the selection.
 
-    A rule or series becomes an option. A path may be relative to here, to the suites or to
-    their parent, and may go on with ``::test``.
+    A rule or series becomes an option. A path may be relative to the suites, to here or to
+    the parent of the suites, and may go on with ``::test``.
 
     :raise ConfigError: it names nothing.
     """
@@ -127,7 +127,7 @@ def resolve(word: str, places: Places) -> str:
         select(word)
         return f"--rule={word}"
     path, separator, test = word.partition("::")
-    for base in (Path.cwd(), places.suites, places.root):
+    for base in (places.suites, Path.cwd(), places.root):
         if (base / path).exists():
             return f"{base / path}{separator}{test}"
     areas = sorted(

@@ -30,7 +30,7 @@ class RunFacts:
     settings: Mapping[str, str]
     """As asked for: `harness.settings.Settings`."""
     subject: Mapping[str, str]
-    """As found: the answers of the hook ``trapline_subject``."""
+    """As found: the answers of the hook ``pytest_trapline_subject``."""
     versions: Mapping[str, str]
     """Of trapline, Python and pytest."""
     rerun_options: tuple[str, ...] = ()

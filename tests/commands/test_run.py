@@ -1,0 +1,138 @@
+"""``trapline run``: the command line for pytest, and what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.commands.places import Places
+from harness.commands.run import RunRequest, build_arguments, resolve, run_suites, split_words
+from harness.errors import ConfigError
+
+PLAIN = (
+    "import pytest\n"
+    "@pytest.mark.rule('MAP-01')\ndef test_a(): pass\n"
+    "@pytest.mark.rule('MAP-02')\ndef test_b(): assert 0\n"
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.chdir(tmp_path)
+    area = tmp_path / "suites/vfio_pci"
+    area.mkdir(parents=True)
+    (area / "test_msix.py").write_text(PLAIN)
+    (tmp_path / "suites/__init__.py").touch()
+    (tmp_path / "suites/__pycache__").mkdir()
+    return Places(tmp_path, tmp_path / "results", is_checkout=False)
+
+
+@pytest.fixture
+def here(places: Places, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.setattr(Places, "find", classmethod(lambda _: places))
+    return places
+
+
+def test_the_shortest_command_runs_all_suites() -> None:
+    places = Places(Path("/co"), Path("/co/results"), is_checkout=True)
+
+    assert build_arguments(RunRequest(), places)[1:] == ["--results=/co/results", "/co/suites"]
+
+
+def test_every_option_reaches_pytest() -> None:
+    places = Places(Path("/co"), Path("/co/results"), is_checkout=True)
+    request = RunRequest(
+        selection=("MAP-02", "VTD"),
+        keyword="msix and not relocated",
+        marks="not slow",
+        workers=2,
+        qemu="./q",
+        l0_qemu="debian:bookworm",
+        kernel="k",
+        guest_kernel="g",
+        host="ssh://root@box",
+        results=Path("/out"),
+        capture=False,
+        pytest_arguments=("-x", "--maxfail", "3"),
+    )
+
+    assert build_arguments(request, places)[1:] == [
+        "--results=/out",
+        "--qemu=./q",
+        "--l0-qemu=debian:bookworm",
+        "--kernel=k",
+        "--guest-kernel=g",
+        "--host=ssh://root@box",
+        "-k=msix and not relocated",
+        "-m=not slow",
+        "--numprocesses=2",
+        "--capture=no",
+        "--rule=MAP-02",
+        "--rule=VTD",
+        "-x", "--maxfail", "3",
+        "/co/suites",
+    ]  # fmt: skip
+
+
+def test_an_installed_trapline_brings_its_own_pytest_settings() -> None:
+    places = Places(Path("/site"), Path("/here/results"), is_checkout=False)
+
+    arguments = build_arguments(RunRequest(), places)
+
+    assert arguments[:3] == [
+        "--config-file=/dev/null",
+        "--rootdir=/site",
+        "--import-mode=importlib",
+    ]
+    assert arguments[-1] == "/site/suites"
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("vfio_pci", "{root}/suites/vfio_pci"),
+        ("suites/vfio_pci", "{root}/suites/vfio_pci"),
+        ("vfio_pci/test_msix.py::test_a", "{root}/suites/vfio_pci/test_msix.py::test_a"),
+        ("MAP-02", "--rule=MAP-02"),
+        ("QRK", "--rule=QRK"),
+    ],
+)
+def test_a_word_may_be_an_area_a_path_a_test_or_a_rule(
+    places: Places, word: str, found: str
+) -> None:
+    assert resolve(word, places) == found.format(root=places.root)
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"), [("nonsense", r"name an area \(vfio_pci\)"), ("ZZZ", "series: AP")]
+)
+def test_a_word_that_names_nothing_is_refused(places: Places, word: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        resolve(word, places)
+
+
+def test_words_from_the_first_dash_on_are_for_pytest() -> None:
+    assert split_words(["a", "b", "-x", "--maxfail", "3"]) == (
+        ("a", "b"),
+        ("-x", "--maxfail", "3"),
+    )
+    assert split_words([]) == ((), ())
+
+
+def test_a_run_ends_with_the_status_of_pytest_and_says_where_results_are(here: Places) -> None:
+    good = run_suites(RunRequest(selection=("MAP-01",)))
+    bad = run_suites(RunRequest(selection=("vfio_pci",)))
+
+    assert (good.exit_status, bad.exit_status) == (0, 1)
+    assert bad.directory == (here.results / "latest").resolve()
+    assert "1 pass, 1 fail" in (here.results / "latest/summary.txt").read_text()
+
+
+def test_a_selection_without_tests_is_a_mistake(
+    here: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = run_suites(RunRequest(keyword="nothing_is_called_so"))
+
+    assert outcome.exit_status == 2
+    assert "the selection matches no test" in capsys.readouterr().err
