@@ -46,7 +46,7 @@ class Coverage:
         }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest keeps its plugins in sets
 class Citations:
     """A pytest plugin that notes which test cites which rule, and what could not be read."""
 

@@ -47,7 +47,7 @@ class RunRequest:
         return bool(self.selection or self.keyword or self.marks)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest keeps its plugins in sets
 class Outcome:
     """How a run ended; a pytest plugin that learns where its results are."""
 

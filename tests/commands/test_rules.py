@@ -37,7 +37,9 @@ CONTROL = "suites/vfio_pci/test_x.py::test_maps_can_be_wrong"
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     (tmp_path / "suites/vfio_pci").mkdir(parents=True)
     (tmp_path / "suites/vfio_pci/test_x.py").write_text(SUITE)
+    (tmp_path / "suites/vfio_pci/conftest.py").touch()
     (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/conftest.py").touch()
     (tmp_path / "tests/test_own.py").write_text(OWN)
     (tmp_path / "pyproject.toml").write_text(
         '[tool.pytest]\naddopts = ["--import-mode=importlib"]\n'
