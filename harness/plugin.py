@@ -24,7 +24,7 @@ from harness.report.results import Phases
 from harness.report.rundir import RUN, RunDirectory
 from harness.report.summary import count, counts_line
 from harness.rules import load_rules, select
-from harness.settings import SETTINGS, Settings, load_settings
+from harness.settings import SETTINGS, Settings, find_file, load_settings
 
 pytest_plugins = ("harness.fixtures",)
 
@@ -79,22 +79,26 @@ def pytest_configure(config: pytest.Config) -> None:
     """Wake up in a trapline run; first, so that the report plugins see our paths."""
     for declaration in marks.DECLARATIONS:
         config.addinivalue_line("markers", declaration)
+    here = config.invocation_params.dir
     options = {name: config.getoption(f"trapline_{name}") for name in _OPTIONS}
     try:
-        config.stash[SETTINGS] = load_settings(options, os.environ, config.rootpath)
+        config.stash[SETTINGS] = load_settings(
+            options, os.environ, find_file(here, config.rootpath)
+        )
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from error
     worker: Mapping[str, Any] | None = getattr(config, "workerinput", None)
-    base = config.getoption(_RESULTS) or config.getini(_RESULTS)
+    given, usual = config.getoption(_RESULTS), config.getini(_RESULTS)
+    base = here / given if given else config.rootpath / usual if usual else None
     if worker is not None:
         if not worker.get("trapline_run"):
             return
         config.stash[RUN] = RunDirectory(Path(worker["trapline_run"]))
         config.stash[SUBJECT] = worker["trapline_subject"]
-    elif not base:
+    elif base is None:
         return
     elif not any(config.getoption(name, default=False) for name in _LISTING):
-        run = config.stash[RUN] = RunDirectory.create(config.rootpath / base, datetime.now())
+        run = config.stash[RUN] = RunDirectory.create(base, datetime.now())
         config.pluginmanager.register(Controller(config, run), "trapline-controller")
     config.pluginmanager.register(Tests(config), "trapline-tests")
 

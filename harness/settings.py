@@ -42,16 +42,21 @@ class Settings(pydantic.BaseModel):
 SETTINGS = pytest.StashKey[Settings]()
 
 
+def find_file(*directories: Path) -> Path:
+    """Return the first ``trapline.toml`` that is there, or where the last one would be."""
+    places = [directory / FILE_NAME for directory in directories]
+    return next((place for place in places if place.is_file()), places[-1])
+
+
 def load_settings(
-    options: Mapping[str, str | None], environ: Mapping[str, str], directory: Path
+    options: Mapping[str, str | None], environ: Mapping[str, str], file: Path
 ) -> Settings:
     """Return the settings: option, then ``TRAPLINE_*`` variable, then file, then default.
 
     :param options: by field name; None where the option was not given.
-    :param directory: where ``trapline.toml`` may be.
+    :param file: may be missing.
     :raise ConfigError: the file is no TOML, or has an unknown key or a wrong value.
     """
-    file = directory / FILE_NAME
     values = _read(file) if file.is_file() else {}
     for name in Settings.model_fields:
         given = options.get(name)
