@@ -1,7 +1,8 @@
 """The pytest plugin: hooks and options; the work is done in `harness.report`.
 
-It sleeps, whatever project pytest runs for, until the ini value ``trapline_results`` or the
-option ``--results`` names a place for results. Then each run gets a directory there, each
+It sleeps, whatever project pytest runs for, until the option ``--results`` names a place for
+results, or the ini value ``trapline_results`` does and a conftest says what is judged
+(``pytest_trapline_subject``). Then each run gets a directory there, each
 test one of four verdicts, and marks are checked against the catalogue of rules.
 """
 
@@ -89,7 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     worker: Mapping[str, Any] | None = getattr(config, "workerinput", None)
     given, usual = config.getoption(_RESULTS), config.getini(_RESULTS)
-    base = here / given if given else config.rootpath / usual if usual else None
+    # The usual place is for runs that judge something: the project's own tests keep nothing.
+    judging = bool(config.hook.pytest_trapline_subject.get_hookimpls())
+    base = here / given if given else config.rootpath / usual if usual and judging else None
     if worker is not None:
         if not worker.get("trapline_run"):
             return

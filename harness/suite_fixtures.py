@@ -6,7 +6,8 @@
 ``refusal``               starts it with something it must refuse; returns what it said
 ``nested``                the resident nested guest with every test device assigned (shared)
 ``assigned``              one device of the resident guest; parametrised over all of them
-``firmware_only``         the same devices with ``x-no-mmap=on``: the subject of many controls
+``firmware_only``         starts a machine without an operating system, devices assigned in a
+                          special way; the resident guest goes first
 ========================  =======================================================================
 
 Expensive things are made when a test first asks for them and live as long as their scope.
@@ -18,6 +19,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -30,6 +32,7 @@ from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_host
 from harness.lab.nested import Nested, start_nested
 from harness.lab.parts import Parts
+from harness.lab.resident import Resident
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
 from harness.model.vfio_mapping import VfioOptions
@@ -40,6 +43,18 @@ PARTS = pytest.StashKey[Parts]()
 
 Launch = Callable[[MachineSpec], Machine]
 Refusal = Callable[[MachineSpec], str]
+
+
+class FirmwareOnly(Protocol):
+    """Starts a machine that runs firmware only; see `firmware_only`."""
+
+    def __call__(
+        self,
+        *names: str,
+        properties: Mapping[str, str | int | bool] | None = None,
+        options: VfioOptions | None = None,
+    ) -> Nested:
+        """Return the machine when every BAR is programmed."""
 
 
 def parts_of(config: pytest.Config) -> Parts:
@@ -133,23 +148,29 @@ def device_names(parts: Parts, host: Host) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def nested(
+def resident(
     host: Host, device_names: tuple[str, ...], shared_evidence: Callable[[str], Path]
-) -> Iterator[Nested]:
-    """The resident nested guest: booted, every test device assigned. Do not break it."""
-    started = start_nested(host, device_names, evidence=shared_evidence("nested"))
+) -> Iterator[Resident]:
+    """Keeper of the resident nested guest."""
+    keeper = Resident(host, device_names, shared_evidence)
     try:
-        yield started
+        yield keeper
     finally:
-        if started.guest is not None:
-            started.guest.keep_kernel_log()
-        started.close()
+        keeper.give_up()
+
+
+@pytest.fixture
+def nested(resident: Resident, evidence: Path) -> Nested:
+    """The resident nested guest: booted, every test device assigned. Do not break it."""
+    guest = resident.get()
+    guest.machine.evidence_for(evidence)
+    return guest
 
 
 @pytest.fixture(scope="module")
 def firmware_only(
-    host: Host, shared_evidence: Callable[[str], Path], request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Nested]]:
+    resident: Resident, shared_evidence: Callable[[str], Path], request: pytest.FixtureRequest
+) -> Iterator[FirmwareOnly]:
     """Start a machine that runs firmware only, with devices assigned in a special way.
 
     ``firmware_only("nvme", properties={"x-no-mmap": True}, options=VfioOptions(no_mmap=True))``
@@ -161,9 +182,11 @@ def firmware_only(
             properties: Mapping[str, str | int | bool] | None = None,
             options: VfioOptions | None = None,
         ) -> Nested:
+            resident.give_up()
+            stack.close()  # a device can be in one machine only
             label = "-".join([*names, *(properties or {})])
             started = start_nested(
-                host,
+                resident.host,
                 names,
                 evidence=shared_evidence(f"{request.node.name}-{label}".replace("/", "_")),
                 boot=False,
@@ -216,7 +239,7 @@ def refusal(launch: Launch) -> Refusal:
 
 
 @pytest.fixture(params=sorted(TEST_DEVICES))
-def assigned(request: pytest.FixtureRequest, nested: Nested, evidence: Path) -> Assigned:
+def assigned(request: pytest.FixtureRequest, nested: Nested) -> Assigned:
     """One device of the resident guest; the test is repeated for each.
 
     Narrow it with ``@pytest.mark.parametrize("assigned", ["nvme"], indirect=True)``.
@@ -227,5 +250,9 @@ def assigned(request: pytest.FixtureRequest, nested: Nested, evidence: Path) -> 
             f"the host has no {name}: a lab QEMU that has it would enable this"
             " (--l0-qemu debian:trixie), or a host with the hardware"
         )
-    nested.machine.evidence_for(evidence)
     return nested.assigned[name]
+
+
+def in_good_order(items: list[pytest.Item]) -> None:
+    """Let tests of the resident guest come first: those that end it cost a boot otherwise."""
+    items.sort(key=lambda item: "nested" not in getattr(item, "fixturenames", ()))

@@ -11,10 +11,12 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     device_names,
     firmware_only,
     host,
+    in_good_order,
     launch,
     nested,
     parts,
     refusal,
+    resident,
     run_key,
     shared_evidence,
     subject_of,
@@ -22,6 +24,11 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
 )
 
 
-def trapline_subject(config: pytest.Config) -> Mapping[str, str]:
+def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
     """Say what is judged; images and builds that are missing are made first."""
     return subject_of(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the resident guest as long as somebody needs it."""
+    in_good_order(items)

@@ -432,8 +432,20 @@ def test_in_other_projects_the_plugin_sleeps(pytester: pytest.Pytester) -> None:
 
 def test_the_ini_value_wakes_it_up(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\ntrapline_results = kept")
+    pytester.makeconftest("def pytest_trapline_subject(config): return {}")
     pytester.makepyfile("def test_x(): pass")
 
     pytester.runpytest_subprocess("-p", "no:cacheprovider")
 
     assert (pytester.path / "kept/latest/summary.txt").is_file()
+
+
+def test_the_ini_value_alone_keeps_nothing_of_tests_that_judge_nothing(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini("[pytest]\ntrapline_results = kept")
+    pytester.makepyfile("def test_x(): pass")
+
+    pytester.runpytest_subprocess("-p", "no:cacheprovider")
+
+    assert not (pytester.path / "kept").exists()

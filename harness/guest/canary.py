@@ -39,9 +39,12 @@ class Canary:
 
 
 @contextlib.contextmanager
-def canary(system: System, *, value: int = 0x5A) -> Iterator[Canary]:
-    """Hold a page on *system* while inside."""
-    talk = system.converse("canary", "hold", "--value", value)
+def canary(system: System, *, above: int = 0, value: int = 0x5A) -> Iterator[Canary]:
+    """Hold a page on *system* while inside.
+
+    :param above: the page lies at or above this physical address.
+    """
+    talk = system.converse("canary", "hold", "--above", above, "--value", value)
     try:
         first = parse_pairs(talk.receive())
         while "phys" not in first:

@@ -16,7 +16,11 @@ from harness.model.pci import PciId
 SSH_FORWARD = "tcp:127.0.0.1:0-:22"
 """Port 0: QEMU takes a free loopback port and tells it in ``info usernet``."""
 
-_QUIET = "console=ttyS0 loglevel=5 random.trust_cpu=on rcupdate.rcu_expedited=1 mitigations=off"
+_QUIET = (
+    "console=ttyS0 loglevel=5 random.trust_cpu=on rcupdate.rcu_expedited=1 mitigations=off"
+    # BARs that have a driver may be mapped by the probe too (CONFIG_IO_STRICT_DEVMEM).
+    " iomem=relaxed"
+)
 
 
 @dataclass(frozen=True, slots=True)

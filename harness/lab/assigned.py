@@ -13,7 +13,7 @@ from harness.machine.machine import Machine
 from harness.model.address import AddressRange
 from harness.model.expectation import Expectation
 from harness.model.memory_map import FlatView, MemoryMap
-from harness.model.pci import Bdf, PciFunction
+from harness.model.pci import Bdf, MsixCapability, PciFunction
 from harness.model.trap import TrapClass, measured_class, predicted_class
 from harness.model.vfio_case import VfioCase
 from harness.model.vfio_expectation import expect_vfio
@@ -57,7 +57,7 @@ class Accesses:
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class Assigned:
     """A function of the host, given to a machine by vfio-pci.
 
@@ -99,6 +99,16 @@ class Assigned:
             raise HostError(f"{self.machine.spec.name} runs no operating system")
         return self.guest
 
+    @property
+    def msix(self) -> MsixCapability:
+        """Its MSI-X capability, as the host sees it.
+
+        :raise HostError: it has none.
+        """
+        if self.function.msix is None:
+            raise HostError(f"{self.name} has no MSI-X")
+        return self.function.msix
+
     def window(self, bar: int) -> AddressRange:
         """Return where BAR *bar* decodes in the guest, as ``query-pci`` says."""
         address = self.machine.bar_addresses(self.name)[bar]
@@ -106,10 +116,7 @@ class Assigned:
 
     def table(self) -> AddressRange:
         """Return the guest addresses of its MSI-X table."""
-        msix = self.function.msix
-        if msix is None:
-            raise HostError(f"{self.name} has no MSI-X")
-        return msix.table.shifted(self.window(msix.table_bar).start)
+        return self.msix.table.shifted(self.window(self.msix.table_bar).start)
 
     def case(self) -> VfioCase:
         """Return all that the map follows from; nothing of it is read from the map."""

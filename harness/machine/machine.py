@@ -127,6 +127,9 @@ class Machine:
         try:
             qmp.connect(stream, timeout=timeout)
         except QmpFailed:
+            # Through a relay a QEMU that is just ending looks like one that hangs up.
+            with contextlib.suppress(WaitTimeout):
+                wait_until(f"{self.spec.name}: end of QEMU", self._ended, timeout=5)
             self._check_started()
             raise
         self._console = Console(

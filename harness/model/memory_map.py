@@ -146,5 +146,9 @@ class MemoryMap:
         """The view of the x86 I/O ports (``AS "I/O"``)."""
         return self.view("I/O")
 
+    def altered(self, change: Callable[[Region], Region | None]) -> MemoryMap:
+        """Return a synthetic map with *change* applied to each row of each view."""
+        return MemoryMap(tuple(view.altered(change) for view in self.views))
+
     def __iter__(self) -> Iterator[FlatView]:
         return iter(self.views)

@@ -92,9 +92,10 @@ static void answer(char *line, u64 nr_pages, u64 *value)
 
 static int run(int argc, char **argv)
 {
-	u64 nr_pages = 1, below = 0, value = DEFAULT_VALUE;
+	u64 nr_pages = 1, above = 0, below = 0, value = DEFAULT_VALUE;
 	const struct opt opts[] = {
 		{ "pages", OPT_NUMBER, &nr_pages, NULL },
+		{ "above", OPT_NUMBER, &above, NULL },
 		{ "below", OPT_NUMBER, &below, NULL },
 		{ "value", OPT_NUMBER, &value, NULL },
 	};
@@ -105,7 +106,7 @@ static int run(int argc, char **argv)
 	parse_words(argc - 1, argv + 1, opts, ARRAY_SIZE(opts), NULL, 0, 0);
 	if (!nr_pages || nr_pages > MOST_PAGES)
 		misuse("--pages must be 1 to %d", MOST_PAGES);
-	pages_hold(pages, nr_pages, below);
+	pages_hold(pages, nr_pages, above, below);
 	fill(nr_pages, value);
 	for (u64 i = 0; i < nr_pages; i++)
 		printf("phys=0x%llx virt=0x%llx\n", (ull)pages[i].phys,
@@ -124,9 +125,9 @@ const struct command canary_command = {
 	.name = "canary",
 	.summary = "hold memory at known physical addresses and tell whether it changed",
 	.help =
-	"  probe canary hold [--pages N] [--below ADDRESS] [--value V]\n"
+	"  probe canary hold [--pages N] [--above ADDRESS] [--below ADDRESS] [--value V]\n"
 	"\n"
-	"Locks N pages (default 1), all below a physical address if given, filled with the\n"
+	"Locks N pages (default 1), all between two physical addresses if given, filled with the\n"
 	"64-bit word V. Needs root. Prints a line per page, then ready=yes, then obeys stdin, a\n"
 	"line for a line, until its end. OFFSET counts through all pages in the order printed.\n"
 	"  phys=0x… virt=0x…\n"

@@ -100,7 +100,7 @@ static int roundtrip(int argc, char **argv)
 
 	parse_words(argc, argv, opts, ARRAY_SIZE(opts), words, 1, 1);
 	edu = open_edu(words[0], timeout, interrupt);
-	pages_hold(pages, 2, mask64 ? 0 : EDU_MASK_LIMIT);
+	pages_hold(pages, 2, 0, mask64 ? 0 : EDU_MASK_LIMIT);
 	pattern_fill(seed, 0, pages[0].virt, PAGE);
 	printf("from=0x%llx to=0x%llx\n", (ull)pages[0].phys, (ull)pages[1].phys);
 	edu_transfer(&edu, EDU_TO_DEVICE, pages[0].phys, EDU_BUFFER, PAGE);
@@ -134,7 +134,7 @@ static int poke(int argc, char **argv)
 	if (!mask64 && address >= EDU_MASK_LIMIT)
 		misuse("0x%llx needs a device with dma_mask set, and --mask64", (ull)address);
 	edu = open_edu(words[0], timeout, false);
-	pages_hold(&page, 1, mask64 ? 0 : EDU_MASK_LIMIT);
+	pages_hold(&page, 1, 0, mask64 ? 0 : EDU_MASK_LIMIT);
 	store(page.virt, 8, value);
 	store(page.virt + 8, 8, ~value);
 	edu_transfer(&edu, EDU_TO_DEVICE, page.phys, EDU_BUFFER, 8);

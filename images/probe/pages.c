@@ -13,7 +13,7 @@
 
 #include "probe.h"
 
-#define CHUNK		256UL		/* pages taken at a time while looking for low ones */
+#define CHUNK		256UL		/* pages taken at a time while looking for fitting ones */
 #define MOST		(2UL << 18)	/* pages taken in all: 2 GiB, others need memory too */
 #define PRESENT		(1ULL << 63)
 #define PFN_MASK	((1ULL << 55) - 1)
@@ -54,15 +54,15 @@ static u8 *take(size_t count)
 }
 
 /*
- * Fill "pages" with zeroed locked pages, all below a physical address when that is not 0.
- * The kernel cannot be asked for low memory, so take memory until enough of it is low and
- * hold the rest meanwhile, or the same pages would come again.
+ * Fill "pages" with zeroed locked pages, all of them at or above "above" and, when that is not
+ * 0, below "below". The kernel cannot be asked for memory at an address, so take memory until
+ * enough of it fits and hold the rest meanwhile, or the same pages would come again.
  */
-void pages_hold(struct page *pages, size_t count, u64 below)
+void pages_hold(struct page *pages, size_t count, u64 above, u64 below)
 {
 	struct sysinfo info;
 	size_t found = 0, taken = 0, limit, chunks = 0;
-	size_t chunk = below ? CHUNK : count;
+	size_t chunk = above || below ? CHUNK : count;
 	static u8 *bases[MOST / CHUNK];
 
 	sysinfo(&info);
@@ -73,14 +73,15 @@ void pages_hold(struct page *pages, size_t count, u64 below)
 		u8 *base;
 
 		if (chunks && taken + chunk > limit)
-			fail("no %zu pages below 0x%llx among %zu free ones", count, (ull)below, taken);
+			fail("no %zu pages between 0x%llx and 0x%llx among %zu free ones", count,
+			     (ull)above, (ull)below, taken);
 		base = take(chunk);
 		bases[chunks++] = base;
 		taken += chunk;
 		for (size_t i = 0; i < chunk && found < count; i++) {
 			u64 phys = physical_address(base + i * PAGE);
 
-			if (!below || phys + PAGE <= below)
+			if (phys >= above && (!below || phys + PAGE <= below))
 				pages[found++] = (struct page) { base + i * PAGE, phys };
 		}
 	}

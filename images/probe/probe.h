@@ -112,7 +112,7 @@ struct page {
 	u64 phys;
 };
 
-void pages_hold(struct page *pages, size_t count, u64 below);
+void pages_hold(struct page *pages, size_t count, u64 above, u64 below);
 u64 physical_address(const void *virt);
 
 /* pattern.c: the same function as harness/model/pattern.py */

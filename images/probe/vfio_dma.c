@@ -84,7 +84,7 @@ int vfio_edu_dma(int argc, char **argv)
 	if (!iova_given || iova % PAGE)
 		misuse("vfio edu-dma needs --iova, a multiple of 0x%lx", PAGE);
 	/* Both pages low: the bystander must be an address that the device can say. */
-	pages_hold(pages, 2, mask64 ? 0 : EDU_MASK_LIMIT);
+	pages_hold(pages, 2, 0, mask64 ? 0 : EDU_MASK_LIMIT);
 	pattern_fill(BYSTANDER_SEED, 0, pages[1].virt, PAGE);
 	if (!outside_given)
 		outside = pages[1].phys;

@@ -1,0 +1,27 @@
+"""Small words that suite tests are written with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+
+def only(*names: str) -> pytest.MarkDecorator:
+    """Narrow the fixture ``assigned`` to these test devices."""
+    return pytest.mark.parametrize("assigned", names, indirect=True)
+
+
+@contextlib.contextmanager
+def must_fail() -> Iterator[None]:
+    """Hold a negative control: the check inside must fail, or the control does.
+
+    Only a failed assertion counts. An error of the harness inside stays an error: a check
+    that could not look has not failed.
+    """
+    try:
+        yield
+    except AssertionError:
+        return
+    pytest.fail("the check passed on a subject that breaks the rule: it cannot fail")
