@@ -30,7 +30,7 @@ from pathlib import Path
 
 from harness import paths
 from harness.errors import ImageError
-from harness.images.locks import hold, try_hold
+from harness.images.locks import LONGEST_WAIT, hold, try_hold
 from harness.images.manifest import Entry, Manifest, list_tree, read_manifest, write_json
 from harness.images.tools import DISK_FULL_HINT, is_disk_full
 from harness.step import step
@@ -89,10 +89,14 @@ class Artifact:
 
 
 class Store:
-    """Artifacts below one directory, shared by all processes of this user."""
+    """Artifacts below one directory, shared by all processes of this user.
 
-    def __init__(self, root: Path | None = None) -> None:
+    :param longest_wait: seconds to wait for another process that builds the same.
+    """
+
+    def __init__(self, root: Path | None = None, *, longest_wait: float = LONGEST_WAIT) -> None:
         self.root = root if root is not None else paths.cache_dir() / "images"
+        self._longest_wait = longest_wait
 
     def obtain(
         self,
@@ -115,7 +119,7 @@ class Store:
         found = self.find(name, key)
         if found is not None:
             return found
-        with hold(self._lock(name, key), f"build {name}"):
+        with hold(self._lock(name, key), f"build {name}", timeout=self._longest_wait):
             found = self.find(name, key)  # another process may have built it meanwhile
             if found is not None:
                 return found

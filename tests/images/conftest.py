@@ -33,7 +33,7 @@ class Archive:
         version: str = "1.0",
         *,
         depends: str = "",
-        files: dict[str, str] | None = None,
+        files: dict[str, str | bytes] | None = None,
         suite: str = "trixie",
     ) -> Path:
         """Build a package, put it into *suite*, write the lists; returns the package file."""
@@ -45,8 +45,10 @@ class Archive:
             control += f"Depends: {depends}\n"
         (tree / "DEBIAN/control").write_text(control)
         for place, text in (files or {f"usr/share/{name}": f"{name} {version}\n"}).items():
+            data = text if isinstance(text, bytes) else text.encode()
             (tree / place).parent.mkdir(parents=True, exist_ok=True)
-            (tree / place).write_text(text)
+            (tree / place).write_bytes(data)
+            (tree / place).chmod(0o755 if data.startswith(b"#!") else 0o644)
         pool = self.root / "pool"
         pool.mkdir(parents=True, exist_ok=True)
         deb = pool / f"{name}_{version.replace(':', '%3a')}_amd64.deb"

@@ -1,3 +1,5 @@
+"""The Debian mirror of a machine, from its source lists."""
+
 from pathlib import Path
 
 import pytest
