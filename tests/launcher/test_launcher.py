@@ -22,6 +22,8 @@ REAL = (
     *("rm", "sed", "sha256sum", "sleep", "tail", "tr", "true"),
 )
 
+DEFAULT_SIGNALS = (str(shutil.which("env")), "--default-signal=INT")
+
 PYTHON = """#!/bin/sh
 [ "$1" = -c ] || echo "python $*" >>"$CALLS"
 case $1,$2 in
@@ -68,7 +70,8 @@ class System:
     ) -> subprocess.Popen[str]:
         """Begin to run the launcher, without a terminal."""
         return subprocess.Popen(
-            [launcher or self.checkout / "trapline", *arguments],
+            # A worker of xdist ignores SIGINT, and a shell cannot trap what it inherits ignored.
+            [*DEFAULT_SIGNALS, launcher or self.checkout / "trapline", *arguments],
             env={
                 "PATH": str(self.fakes),
                 "HOME": str(self.cache.parent),
