@@ -151,10 +151,13 @@ class DebianSuite:
         return parse_print_uris(printed)
 
     def _pretend(self, closure: Sequence[Selected], alone: Sequence[str]) -> None:
-        """Write a dpkg status in which all that the packages *alone* need is installed."""
+        """Write a dpkg status in which all that the packages *alone* need is installed.
+
+        And held: apt would "upgrade" what is needed in exactly its version to the real one.
+        """
         others = [one for one in closure if one.name not in alone]
         text = assumed_status(self._apt.assume) + "".join(
-            f"\nPackage: {one.name}\nStatus: install ok installed\nVersion: {one.version}\n"
+            f"\nPackage: {one.name}\nStatus: hold ok installed\nVersion: {one.version}\n"
             f"Architecture: {one.architecture}\nMaintainer: nobody\nDescription: pretended\n"
             for one in others
         )

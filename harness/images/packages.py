@@ -62,7 +62,7 @@ def _unpack_one(package: Package, into: Path) -> None:
     reader, writer = os.pipe()
     try:
         unpacking = process.start(
-            ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", into],
+            ["tar", "-xp", "--keep-directory-symlink", "--no-same-owner", "-C", into],
             stdin=reader,
             stderr=subprocess.PIPE,
             env=tool_environment(),

@@ -10,7 +10,7 @@ from harness.images.debian import DebianSuite, Package, Progress
 from harness.images.mirror import Mirror
 from harness.images.recipe import PackageSet
 
-BUILDER = "2"
+BUILDER = "3"
 """Raised when a builder makes something else from the same inputs."""
 
 Build = Callable[[Path, Sequence[Package]], None]
