@@ -55,10 +55,14 @@ def device_rows(view: FlatView, device: str) -> tuple[Region, ...]:
     :param device: its id or QOM path (needs ``-o``), or the name QEMU gave an assigned
         device: host address, mdev UUID, id.
     """
+    named = [row for row in view.regions if named_device(row) == device]
+    # Whoever made the rows with its name made the ones without too, such as msix-table.
+    makers = {row.owner for row in named if row.owner is not None}
     return tuple(
         row
         for row in view.regions
-        if (row.owner is not None and _is_of(row.owner, device)) or named_device(row) == device
+        if named_device(row) == device
+        or (row.owner is not None and (row.owner in makers or _is_of(row.owner, device)))
     )
 
 
