@@ -15,6 +15,7 @@ Expensive things are made when a test first asks for them and live as long as th
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -23,19 +24,22 @@ from typing import Protocol
 
 import pytest
 
-from harness.errors import LaunchFailed
+from harness.errors import LaunchFailed, QmpFailed
 from harness.guest.keys import RunKey, make_key
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import TEST_DEVICES
+from harness.images.images import Images
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_host
-from harness.lab.nested import Nested, start_nested
+from harness.lab.nested import Nested
 from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
+from harness.model.pci import PciFunction
 from harness.model.vfio_mapping import VfioOptions
+from harness.report.build_progress import build_progress
 from harness.report.rundir import RUN
 from harness.settings import SETTINGS
 
@@ -43,6 +47,14 @@ PARTS = pytest.StashKey[Parts]()
 
 Launch = Callable[[MachineSpec], Machine]
 Refusal = Callable[[MachineSpec], str]
+Free = Callable[[str], PciFunction]
+
+
+class RefusedCommand(Protocol):
+    """Gives a QMP command that QEMU must refuse; see `refused_command`."""
+
+    def __call__(self, machine: Machine, command: str, **arguments: object) -> QmpFailed:
+        """Return the error."""
 
 
 class FirmwareOnly(Protocol):
@@ -53,6 +65,7 @@ class FirmwareOnly(Protocol):
         *names: str,
         properties: Mapping[str, str | int | bool] | None = None,
         options: VfioOptions | None = None,
+        each: Mapping[str, VfioOptions] | None = None,
     ) -> Nested:
         """Return the machine when every BAR is programmed."""
 
@@ -66,8 +79,9 @@ def parts_of(config: pytest.Config) -> Parts:
 
 def subject_of(config: pytest.Config) -> Mapping[str, str]:
     """Return what is judged, for the header and every result; builds what is missing."""
-    parts = parts_of(config)
-    parts.gather()
+    with _shown(config), build_progress() as progress:
+        parts = config.stash[PARTS] = Parts(config.stash[SETTINGS], Images(progress=progress))
+        parts.gather()
     run = config.stash.get(RUN, None)
     work = run.path if run is not None else Path(config.rootpath)
     facts = {
@@ -84,6 +98,15 @@ def subject_of(config: pytest.Config) -> Mapping[str, str]:
             "devices": f"emulated: {', '.join(parts.devices)}",
         }
     return facts
+
+
+def _shown(config: pytest.Config) -> contextlib.AbstractContextManager[None]:
+    """Let what is printed inside be seen: pytest captures output already."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is None:
+        return contextlib.nullcontext()
+    shown: contextlib.AbstractContextManager[None] = capture.global_and_fixture_disabled()
+    return shown
 
 
 # -- session: made once per worker ------------------------------------------------------------
@@ -167,36 +190,35 @@ def nested(resident: Resident, evidence: Path) -> Nested:
     return guest
 
 
-@pytest.fixture(scope="module")
-def firmware_only(
-    resident: Resident, shared_evidence: Callable[[str], Path], request: pytest.FixtureRequest
-) -> Iterator[FirmwareOnly]:
+@pytest.fixture
+def firmware_only(resident: Resident, evidence: Path) -> FirmwareOnly:
     """Start a machine that runs firmware only, with devices assigned in a special way.
 
-    ``firmware_only("nvme", properties={"x-no-mmap": True}, options=VfioOptions(no_mmap=True))``
+    ``firmware_only("nvme", properties={"x-no-mmap": True}, options=VfioOptions(no_mmap=True))``,
+    or ``firmware_only(each={"nvme": VfioOptions(msix_relocation=2), "edu": VfioOptions()})``.
+    Asked for the same again, in this test or the next, it returns the same machine.
     """
-    with ExitStack() as stack:
 
-        def start(
-            *names: str,
-            properties: Mapping[str, str | int | bool] | None = None,
-            options: VfioOptions | None = None,
-        ) -> Nested:
-            resident.give_up()
-            stack.close()  # a device can be in one machine only
-            label = "-".join([*names, *(properties or {})])
-            started = start_nested(
-                resident.host,
-                names,
-                evidence=shared_evidence(f"{request.node.name}-{label}".replace("/", "_")),
-                boot=False,
-                options=options,
-                properties=properties,
-            )
-            stack.callback(started.close)
-            return started
+    def start(
+        *names: str,
+        properties: Mapping[str, str | int | bool] | None = None,
+        options: VfioOptions | None = None,
+        each: Mapping[str, VfioOptions] | None = None,
+    ) -> Nested:
+        started = resident.firmware_only((*names, *(each or {})), properties, options, each)
+        started.machine.evidence_for(evidence)
+        return started
 
-        yield start
+    return start
+
+
+@pytest.fixture
+def free(resident: Resident) -> Free:
+    """Return a test device, by name, that is bound to vfio-pci and in no machine.
+
+    The machine that had it goes.
+    """
+    return resident.free
 
 
 # -- function ---------------------------------------------------------------------------------
@@ -238,6 +260,24 @@ def refusal(launch: Launch) -> Refusal:
     return refused
 
 
+@pytest.fixture
+def refused_command() -> RefusedCommand:
+    """Give a QMP command that QEMU must refuse; fails the test if QEMU accepts it.
+
+    ``_`` in the name of an argument stands for ``-``.
+    """
+
+    def refused(machine: Machine, command: str, **arguments: object) -> QmpFailed:
+        words = {key.replace("_", "-"): value for key, value in arguments.items()}
+        try:
+            answer = machine.qmp.execute(command, words)
+        except QmpFailed as said:
+            return said
+        pytest.fail(f"QEMU accepted {command} {words}, which it must refuse; answer {answer}")
+
+    return refused
+
+
 @pytest.fixture(params=sorted(TEST_DEVICES))
 def assigned(request: pytest.FixtureRequest, nested: Nested) -> Assigned:
     """One device of the resident guest; the test is repeated for each.
@@ -254,5 +294,13 @@ def assigned(request: pytest.FixtureRequest, nested: Nested) -> Assigned:
 
 
 def in_good_order(items: list[pytest.Item]) -> None:
-    """Let tests of the resident guest come first: those that end it cost a boot otherwise."""
-    items.sort(key=lambda item: "nested" not in getattr(item, "fixturenames", ()))
+    """Let tests of the resident guest come first: those that end it cost a boot otherwise.
+
+    Then those of machines with firmware only, then those that want devices in no machine.
+    """
+
+    def turn(item: pytest.Item) -> tuple[bool, bool, bool]:
+        names = getattr(item, "fixturenames", ())
+        return ("nested" not in names, "free" in names, "firmware_only" in names)
+
+    items.sort(key=turn)

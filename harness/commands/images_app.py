@@ -70,7 +70,7 @@ def _build(
 ) -> None:
     """Make images that are not there yet; at other times they are made when needed."""
     from harness.commands import images
-    from harness.commands.build_progress import build_progress
+    from harness.report.build_progress import build_progress
 
     with build_progress() as progress:
         for built in images.build(

@@ -12,7 +12,7 @@ from rich.status import Status
 from typer.testing import CliRunner
 
 from harness.commands import images
-from harness.commands.build_progress import build_progress
+from harness.report.build_progress import build_progress
 from harness.commands.images_app import app
 from harness.errors import ConfigError
 from harness.images.cache import Store
@@ -125,7 +125,7 @@ def test_building_the_probe_yields_its_path_and_size(store: Store) -> None:
 
 
 def test_without_a_terminal_long_steps_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.commands.build_progress.WORTH_A_LINE", 0.0)
+    monkeypatch.setattr("harness.report.build_progress.WORTH_A_LINE", 0.0)
     output = io.StringIO()
 
     with build_progress(Console(file=output)) as progress, step("build [thing]"):
