@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from harness.errors import HostError
 from harness.guest.guest import Guest
+from harness.guest.system import parse_pairs
 from harness.host.accelerator import Accel
 from harness.host.host import Host
+from harness.lab.accesses import Accesses, counting
 from harness.machine.machine import Machine
 from harness.model.address import AddressRange
 from harness.model.expectation import Expectation
 from harness.model.memory_map import FlatView, MemoryMap
 from harness.model.pci import Bdf, MsixCapability, PciFunction
-from harness.model.trap import TrapClass, measured_class, predicted_class
+from harness.model.trap import TrapClass, predicted_class
 from harness.model.vfio_case import VfioCase
 from harness.model.vfio_expectation import expect_vfio
 from harness.model.vfio_mapping import VfioOptions
+from harness.parse.hmp import MemoryDump, parse_examine
 from harness.step import step
-
-READ_EVENTS = (
-    "memory_region_ops_read",
-    "memory_region_ram_device_read",
-    "vfio_region_read",
-    "vfio_rom_read",
-    "vfio_quirk_*",
-)
-"""Trace events that tell which path served a read (TRP-07)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accesses:
-    """What was counted while the guest made *count* equal accesses."""
-
-    where: str
-    count: int
-    events: dict[str, int]
-    """Trace events by name; ``memory_region_ops_read`` with the region's name behind a colon."""
-    exits: int | None
-    """Growth of ``mmio_exits`` of the machine's vCPUs; None where KVM does not run it."""
-    value: str
-
-    @property
-    def served_by(self) -> TrapClass:
-        """The path that served them, from the counts alone."""
-        return measured_class(self.events, self.count, self.exits)
-
-    def explain(self) -> str:
-        """Return the counts in one line."""
-        events = ", ".join(f"{name} {n}" for name, n in sorted(self.events.items())) or "none"
-        return (
-            f"{self.count} reads at {self.where}: trace events {events}; "
-            f"mmio exits {'not counted' if self.exits is None else self.exits}; "
-            f"served by {self.served_by.value}"
-        )
 
 
 @dataclass
@@ -139,30 +109,92 @@ class Assigned:
         """Return who will serve an access at *address*, by the map."""
         return predicted_class(view.regions, address, self.host.page_size)
 
-    def read(self, bar: int, offset: int, *, count: int = 400, width: int = 4) -> Accesses:
+    def read(self, bar: int, *offsets: int, count: int = 400, width: int = 4) -> Accesses:
         """Let the guest read one word of BAR *bar* *count* times, and count what happens.
 
+        With several *offsets* each is read *count* times; the counts are of all together.
         The page is touched once before, so that the first fault is not counted (P-TRAP).
         """
         path = self.os.resource_file(self.bdf, bar)
-        with step("read %s BAR %d+%#x %d times", self.name, bar, offset, count):
-            before = self.machine.statistics()
-            with self.machine.tracing(*READ_EVENTS) as window:
-                said = self.os.probe(
-                    "mem", "read", path, offset, "--width", str(width), "--count", str(count)
-                )
-            after = self.machine.statistics()
-        events: dict[str, int] = {}
-        for event in window.events:
-            name = event.name
-            if name == "memory_region_ops_read":
-                name += f":{event.fields.get('name', '')}"
-            events[name] = events.get(name, 0) + 1
-        counted = "mmio_exits" in before and "mmio_exits" in after
+        where = ", ".join(f"{offset:#x}" for offset in offsets)
+        return self._reads(
+            f"BAR {bar}+{where}",
+            [
+                ["mem", "read", path, hex(offset), "--width", str(width), "--count", str(count)]
+                for offset in offsets
+            ],
+            count * len(offsets),
+        )
+
+    def read_port(self, bar: int, offset: int, *, count: int = 400, width: int = 4) -> Accesses:
+        """Do the same with a BAR of I/O ports; their exits are no MMIO exits (TRP-04)."""
+        path = self.os.resource_file(self.bdf, bar)
+        words = ["port", "read", path, hex(offset), "--width", str(width), "--count", str(count)]
+        return replace(self._reads(f"BAR {bar}+{offset:#x}", [words], count), exits=None)
+
+    def read_config(self, offset: int, *, count: int = 400, width: int = 4) -> Accesses:
+        """Do the same with a word of configuration space; ``vfio_pci_read_config`` is counted."""
+        words = ["config", "read", str(self.bdf), hex(offset),
+                 "--width", str(width), "--count", str(count)]  # fmt: skip
+        return self._reads(f"config {offset:#x}", [words], count, "vfio_pci_read_config")
+
+    def _reads(
+        self, where: str, words: Sequence[Sequence[str]], count: int, *events: str
+    ) -> Accesses:
+        commands = [shlex.join([self.os.probe_path, *each]) for each in words]
+        with (
+            step("read %s %s %d times", self.name, where, count),
+            counting(self.machine, *events) as counts,
+        ):
+            said = parse_pairs(self.os.run(" && ".join(commands)).stdout)
         return Accesses(
-            where=f"{self.name} BAR {bar}+{offset:#x}",
+            where=f"{self.name} {where}",
             count=count,
-            events=events,
-            exits=after["mmio_exits"] - before["mmio_exits"] if counted else None,
+            events=counts.events,
+            exits=counts.exits,
             value=said.get("last", ""),
         )
+
+    def words(self, bar: int, offset: int, count: int) -> tuple[int, ...]:
+        """Let the guest read *count* 32-bit words of a memory BAR, each once."""
+        said = self.os.probe("mem", "words", self.os.resource_file(self.bdf, bar), offset, count)
+        return tuple(int(word, 16) for word in said["words"].split(","))
+
+    def examine(self, bar: int, offset: int, count: int) -> MemoryDump:
+        """Read *count* 32-bit words of a memory BAR by the monitor (``xp``), no vCPU involved.
+
+        It takes QEMU's own way through the memory map; what is ramd is read too (TRP-18).
+        """
+        address = self.machine.bar_addresses(self.name)[bar] + offset
+        return parse_examine(self.machine.qmp.hmp(f"xp /{count}wx {address:#x}"))
+
+    @contextlib.contextmanager
+    def decoding_off(self) -> Iterator[None]:
+        """Have the guest clear COMMAND.MSE (bit 1) of the function while inside."""
+        bdf, command = str(self.bdf), 0x04
+        before = int(self.os.probe("config", "read", bdf, command, "--width", "2")["last"], 16)
+        with step("memory decoding of %s off", self.name):
+            self._write_command(before & ~2)
+        try:
+            yield
+        finally:
+            self._write_command(before)
+
+    def _write_command(self, value: int) -> None:
+        self.os.probe("config", "write", str(self.bdf), 0x04, "--width", "2", "--value", value)
+
+    @contextlib.contextmanager
+    def unplugged(self) -> Iterator[None]:
+        """Take it out of the running machine while inside, with the guest's help.
+
+        Afterwards it is in its slot again, its BARs programmed by the guest.
+        """
+        device = next(d for d in self.machine.spec.devices if d.id == self.name)
+        with step("unplug %s", self.name):
+            self.machine.remove_device(self.name)
+        try:
+            yield
+        finally:
+            with step("plug %s again", self.name):
+                self.machine.add_device(device)
+                self.machine.wait_until_mapped(self.name)

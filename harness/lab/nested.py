@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import HostError
@@ -53,6 +53,25 @@ def prepare(host: Host, names: Sequence[str]) -> dict[str, PciFunction]:
     return found
 
 
+def properties_of(options: VfioOptions | None) -> dict[str, str | bool]:
+    """Return the properties of ``-device vfio-pci`` that *options* stand for.
+
+    Options of the machine and those that take a value of their own are left to the caller.
+    """
+    if options is None:
+        return {}
+    found: dict[str, str | bool] = {}
+    if options.no_mmap:
+        found["x-no-mmap"] = True
+    if options.msix_relocation is not None:
+        found["x-msix-relocation"] = f"bar{options.msix_relocation}"
+    if options.vga:
+        found["x-vga"] = True
+    if options.no_geforce_quirks:
+        found["x-no-geforce-quirks"] = True
+    return found
+
+
 def start_nested(
     host: Host,
     names: Sequence[str],
@@ -62,7 +81,10 @@ def start_nested(
     options: VfioOptions | None = None,
     iommu: Device | None = None,
     properties: Mapping[str, str | int | bool] | None = None,
+    each: Mapping[str, VfioOptions] | None = None,
     append: str = "",
+    emulated: Sequence[Device] = (),
+    extra: Sequence[str] = (),
     timeout: float = 180,
 ) -> Nested:
     """Start the QEMU under test with the test devices *names* assigned.
@@ -70,8 +92,10 @@ def start_nested(
     :param boot: boot the guest and log in; else firmware only programs the BARs.
     :param options: what *properties* mean for the map.
     :param properties: further properties of every vfio-pci device (``x-no-mmap``).
+    :param each: options of single devices, by name, with the properties they stand for.
     """
     functions = prepare(host, names)
+    chosen = {name: (each or {}).get(name, options or VfioOptions()) for name in names}
     spec = nested_spec(
         accel=host.accelerator.option,
         kernel=host.guest.kernel if boot else "",
@@ -79,11 +103,16 @@ def start_nested(
         key=host.guest.key,
         iommu=iommu,
         assigned=[
-            assigned_device(name, str(function.bdf), options=properties)
+            assigned_device(
+                name,
+                str(function.bdf),
+                options={**properties_of((each or {}).get(name)), **(properties or {})},
+            )
             for name, function in functions.items()
         ],
         append=append,
     )
+    spec = replace(spec.adding(*emulated), extra=tuple(extra))
     machine = host.launch(spec, evidence=evidence)
     try:
         guest = None
@@ -99,7 +128,7 @@ def start_nested(
         return Nested(
             machine,
             {
-                name: Assigned(name, function, host, machine, guest, options or VfioOptions())
+                name: Assigned(name, function, host, machine, guest, chosen[name])
                 for name, function in functions.items()
             },
             guest,
