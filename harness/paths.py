@@ -5,7 +5,10 @@ Nothing is read at import; every function looks at the environment when called.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,16 +29,60 @@ def state_dir() -> Path:
     return _directory("TRAPLINE_STATE", "XDG_STATE_HOME", ".local/state")
 
 
+_PREFIX = "trapline-"
+_OWNER = ".owner"
+_owned: dict[Path, int] = {}
+
+
 def runtime_dir() -> Path:
     """Make and return a new private directory for sockets, with a short path.
 
     Unix socket paths end at 107 bytes, which rules out the results directory. The caller
-    removes it.
+    removes it with `remove_runtime_dir`. What a killed process left is removed here: its owner
+    holds a lock for as long as it lives (a process id would mean nothing to a container that
+    shares ``/tmp``).
     """
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     if not os.access(base, os.W_OK):
         base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="trapline-", dir=base))
+    sweep_runtime_dirs(Path(base))
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        with contextlib.suppress(FileNotFoundError):  # swept before the lock was taken
+            lock = os.open(made / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink:
+                _owned[made] = lock
+                return made
+            os.close(lock)
+
+
+def remove_runtime_dir(path: Path) -> None:
+    """Remove what `runtime_dir` made; callable twice."""
+    shutil.rmtree(path, ignore_errors=True)
+    lock = _owned.pop(path, None)
+    if lock is not None:
+        os.close(lock)
+
+
+def sweep_runtime_dirs(base: Path) -> list[Path]:
+    """Remove the run-time directories under *base* whose owner is dead; return them.
+
+    Only what carries our lock file and belongs to this user is looked at.
+    """
+    swept = []
+    for mark in base.glob(f"{_PREFIX}*/{_OWNER}"):
+        with contextlib.suppress(OSError):  # another user's, or another sweeper was faster
+            lock = os.open(mark, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if os.fstat(lock).st_uid != os.geteuid():
+                    continue
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(mark.parent, ignore_errors=True)
+                swept.append(mark.parent)
+            finally:
+                os.close(lock)
+    return swept
 
 
 def recipes_dir() -> Path:

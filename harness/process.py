@@ -2,19 +2,25 @@
 
 Each child leads its own process group and asks the kernel for SIGKILL when the thread that
 started it ends (``prctl(PR_SET_PDEATHSIG)``), so that even ``kill -9`` of the runner leaves
-nothing. The signal follows the *thread*: start children from a thread that lives as long as
-the run (the main thread, or the loop thread of `harness.machine.qmp`).
+nothing. The signal follows the *thread*, so all children are started by threads that live as
+long as the run: the main thread, and one keeper for everybody else.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import ctypes
 import os
+import queue
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
+
+_Spawn = Callable[[], "subprocess.Popen[bytes]"]
+_Started = concurrent.futures.Future["subprocess.Popen[bytes]"]
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: dlopen() in the child of a threaded process may deadlock.
@@ -42,17 +48,51 @@ def start(
     :raise OSError: the program could not be started.
     """
     parent = os.getpid()
-    return subprocess.Popen(
-        [os.fspath(word) for word in argv],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env=dict(env) if env is not None else None,
-        cwd=cwd,
-        pass_fds=pass_fds,
-        start_new_session=True,
-        preexec_fn=lambda: _die_with_parent(parent),
-    )
+
+    def spawn() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [os.fspath(word) for word in argv],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=True,
+            preexec_fn=lambda: _die_with_parent(parent),
+        )
+
+    if threading.current_thread() is threading.main_thread():
+        return spawn()
+    return _Keeper.do(spawn)
+
+
+class _Keeper:
+    """A thread that never ends, for children of threads that do."""
+
+    _lock = threading.Lock()
+    _jobs: queue.SimpleQueue[tuple[_Spawn, _Started]] | None = None
+
+    @classmethod
+    def do(cls, spawn: _Spawn) -> subprocess.Popen[bytes]:
+        with cls._lock:
+            if cls._jobs is None:
+                cls._jobs = queue.SimpleQueue()
+                threading.Thread(
+                    target=cls._work, args=(cls._jobs,), name="child-keeper", daemon=True
+                ).start()
+        started: _Started = concurrent.futures.Future()
+        cls._jobs.put((spawn, started))
+        return started.result()
+
+    @staticmethod
+    def _work(jobs: queue.SimpleQueue[tuple[_Spawn, _Started]]) -> None:
+        while True:
+            spawn, started = jobs.get()
+            try:
+                started.set_result(spawn())
+            except BaseException as error:
+                started.set_exception(error)
 
 
 def kill(process: subprocess.Popen[bytes], *, grace: float = 0.0) -> int:
@@ -60,14 +100,21 @@ def kill(process: subprocess.Popen[bytes], *, grace: float = 0.0) -> int:
 
     :return: its exit status (negative: signal number).
     """
-    if process.poll() is None and grace > 0:
-        _signal_group(process.pid, signal.SIGTERM)
+    if grace > 0 and process.returncode is None:
+        _signal_group(process, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(grace)
-    _signal_group(process.pid, signal.SIGKILL)
+            process.wait(grace)
+    _signal_group(process, signal.SIGKILL)
     return process.wait()
 
 
-def _signal_group(pid: int, number: int) -> None:
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Signal the group, which may outlive its leader; never one that only has its number.
+
+    The number of a leader that was waited for is free as soon as its group is empty. As long
+    as the group is not, no process can get it; so a process that has it is a stranger.
+    """
+    if process.returncode is not None and os.path.exists(f"/proc/{process.pid}"):
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+        os.killpg(process.pid, number)

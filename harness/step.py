@@ -71,4 +71,9 @@ def step(text: str, *arguments: object) -> Iterator[None]:
 
 def _tell(record: StepRecord) -> None:
     for listener in tuple(_listeners):
-        listener(record)
+        try:
+            listener(record)
+        except Exception:  # a broken view must not change what is being done
+            log.exception("a listener of steps failed and is dropped")
+            with contextlib.suppress(ValueError):
+                _listeners.remove(listener)

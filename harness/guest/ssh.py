@@ -64,6 +64,17 @@ class SshTransport:
         """Of the system, for messages."""
         return self._name
 
+    @property
+    def host_key(self) -> str:
+        """The key it showed: kind and base64, as in ``known_hosts``."""
+        key = self._transport.get_remote_server_key()
+        return f"{key.get_name()} {key.get_base64()}"
+
+    def check(self) -> None:
+        """Raise if the machine behind it is known to be dead, and why."""
+        for guard in self._guards:
+            guard()
+
     def log_in(self, *, timeout: float) -> None:
         """Connect, trying again until *timeout* seconds have passed.
 
@@ -163,7 +174,21 @@ class SshTransport:
         channel = self.channel(text)
         try:
             out, err = self._exchange(channel, stdin, time.monotonic() + timeout, text, timeout)
-            return completed(self._name, text, channel.recv_exit_status(), out, err, check=check)
+            status = channel.recv_exit_status()
+            if status == -1:  # the channel closed without one
+                for guard in self._guards:
+                    guard()
+                raise Unreachable(
+                    f"{self._name}: the connection ended during {text!r}",
+                    seen=(out + err).decode(errors="replace")[-1000:],
+                )
+            return completed(self._name, text, status, out, err, check=check)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            for guard in self._guards:
+                guard()
+            raise Unreachable(
+                f"{self._name}: the connection ended during {text!r}", seen=str(error)
+            ) from error
         finally:
             channel.close()
 

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.errors import Unreachable, WaitTimeout
 from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.ssh import SshTransport
@@ -28,6 +29,12 @@ class VirtualHost(Host):
     ) -> None:
         super().__init__(transport, level="L1", journal=Journal(None), qemu=qemu, guest=guest)
         self.machine = machine
+
+    @property
+    def ssh(self) -> SshTransport:
+        """Its connection."""
+        assert isinstance(self.transport, SshTransport)
+        return self.transport
 
     @classmethod
     def boot(
@@ -74,10 +81,18 @@ def log_in_over_forward(
     :param via: the system its QEMU runs on; None for this computer.
     """
     console = machine.console
-    console.wait_for(
-        r"trapline: ready", timeout=timeout, guards=(machine.check,),
-        name="the guest does not say that it is ready",
-    )  # fmt: skip
+    try:
+        console.wait_for(
+            r"trapline: ready", timeout=timeout, guards=(machine.check,),
+            name="the guest does not say that it is ready",
+        )  # fmt: skip
+    except WaitTimeout as error:
+        raise Unreachable(
+            error.summary,
+            seen=error.seen,
+            evidence=error.evidence,
+            hint="still booting: the computer is slow or busy; else the console says why",
+        ) from error
     host_key = console.wait_for(r"trapline: hostkey (ssh-ed25519 \S+)", timeout=10)[1]
     port = ssh_port(machine)
 

@@ -8,12 +8,14 @@ first crash ends every wait that watches `Console.check`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import socket
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import pexpect
 from pexpect.socket_pexpect import SocketSpawn
@@ -22,7 +24,11 @@ from harness.errors import GuestCrashed, WaitTimeout
 from harness.parse.crash import Crash, CrashCollector
 from harness.wait import Guard
 
+log = logging.getLogger(__name__)
+
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][AB0]|\x1bc")
+_CHUNK = 1 << 16
+_REPORT_LINES = 20
 
 
 class Console:
@@ -39,50 +45,75 @@ class Console:
         self.lines: list[str] = []
         self.crash: Crash | None = None
         self.closed = False
-        self._log = log.open("w", encoding="utf-8", buffering=1)
+        self._crashed_at = 0
         self._stream = stream
         self._changed = threading.Condition()
-        # Bytes: SocketSpawn does not decode, whatever encoding it is given (pexpect 4.9).
-        self._spawn = SocketSpawn(stream, timeout=None)
-        self._thread = threading.Thread(target=self._read, name=f"console-{name}", daemon=True)
-        self._thread.start()
+        try:
+            self._log: IO[str] | None = log.open("w", encoding="utf-8", buffering=1)
+            # Bytes: SocketSpawn does not decode, whatever encoding it is given (pexpect 4.9).
+            self._spawn = SocketSpawn(stream, timeout=None, maxread=_CHUNK)
+            self._thread = threading.Thread(target=self._read, name=f"console-{name}", daemon=True)
+            self._thread.start()
+        except BaseException:
+            stream.close()
+            raise
 
     def _read(self) -> None:
         collector = CrashCollector()
-        with contextlib.suppress(OSError, ValueError):  # the socket was closed under us
+        try:
             while self._spawn.expect([b"\r?\n", pexpect.EOF]) == 0:
-                said = self._spawn.before
-                text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-                line = _ESCAPES.sub("", text).rstrip("\r")
+                self._take(_text(self._spawn.before), collector)
+            if rest := _text(self._spawn.before):
+                self._take(rest, collector)
+        except (OSError, ValueError) as error:  # the socket was closed under us
+            log.debug("%s: the console ended with %r", self.name, error)
+        finally:  # whatever happened: nobody may wait for a reader that is gone
+            with self._changed:
+                self.closed = True
+                self._changed.notify_all()
+
+    def _take(self, line: str, collector: CrashCollector) -> None:
+        try:
+            if self._log is not None:
                 self._log.write(line + "\n")
-                crash = collector.feed(line)
-                with self._changed:
-                    self.lines.append(line)
-                    if crash is not None and crash.kind.severity > 0 and self.crash is None:
-                        self.crash = crash
-                    self._changed.notify_all()
+        except OSError as error:  # a full disk must not make us deaf
+            log.warning("%s: %s is not complete: %s", self.name, self.log_path, error)
+            self._log = None
+        crash = collector.feed(line)
         with self._changed:
-            self.closed = True
+            self.lines.append(line)
+            if crash is not None and crash.kind.severity > 0 and self.crash is None:
+                self.crash = crash
+                self._crashed_at = len(self.lines) - 1
             self._changed.notify_all()
 
     def check(self) -> None:
         """Raise if the kernel behind this console has crashed. A guard for waits.
 
-        :raise GuestCrashed: with the kind, the level and the lines.
+        :raise GuestCrashed: with the kind, the level and the lines from the announcement on.
         """
         if self.crash is not None:
+            with self._changed:
+                lines = self.lines[self._crashed_at : self._crashed_at + _REPORT_LINES]
             raise GuestCrashed(
                 f"{self.level} kernel of {self.name}: {self.crash.kind.value}",
                 level=self.level,
                 kind=self.crash.kind.value,
-                seen="\n".join(self.tail(12)),
+                seen="\n".join(lines),
                 evidence=self.log_path,
             )
 
     def tail(self, count: int = 10) -> list[str]:
-        """Return the last *count* lines."""
+        """Return the last *count* lines, with one that has no line end yet."""
         with self._changed:
-            return self.lines[-count:]
+            lines = self.lines[-count:]
+        pending = "" if self.closed else _text(self._spawn.buffer)
+        return [*lines, pending][-count:] if pending else lines
+
+    def wait_closed(self, *, timeout: float) -> bool:
+        """Wait for the far end to close, when every line it said is here; say whether it did."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.closed, timeout)
 
     def wait_for(
         self, pattern: str, *, timeout: float, name: str = "", guards: Iterable[Guard] = ()
@@ -120,10 +151,18 @@ class Console:
                     self._changed.wait(min(left, 0.5))
 
     def close(self) -> None:
-        """Stop reading; the log stays."""
+        """Stop reading; the log stays. Callable twice."""
         with contextlib.suppress(OSError):
             self._stream.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         with contextlib.suppress(OSError):
             self._stream.close()
-        self._log.close()
+        if self._log is not None:
+            with contextlib.suppress(OSError):
+                self._log.close()
+
+
+def _text(said: object) -> str:
+    """Return console bytes as text without colours, cursor moves and carriage returns."""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else ""
+    return _ESCAPES.sub("", text).rstrip("\r")

@@ -11,12 +11,20 @@ import logging
 import os
 import shlex
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from harness.errors import HarnessError, LaunchFailed, MachineDied, QmpFailed, WaitTimeout
+from harness.errors import (
+    HarnessError,
+    LaunchFailed,
+    MachineDied,
+    MachineError,
+    QmpFailed,
+    WaitTimeout,
+)
 from harness.machine.command import Device, MachineSpec, Sockets, command_line
 from harness.machine.console import Console
 from harness.machine.place import Place, Process
@@ -88,15 +96,18 @@ class Machine:
     def launch(cls, spec: MachineSpec, launch: Launch) -> Machine:
         """Start QEMU and return when QMP and the console answer.
 
+        Nothing is left when this fails, except the evidence.
+
         :raise LaunchFailed: it ended, or never spoke; its words are in the message.
+        :raise QmpFailed: what speaks is not QMP.
         """
         sockets = Sockets(launch.place.make_directory())
         machine = cls(spec, launch, sockets)
         argv = [*launch.qemu.argv_prefix, *command_line(spec, sockets)]
         env = {**launch.qemu.env, **launch.extra_env}
         words = [f"{key}={value}" for key, value in env.items()]
-        machine._keep("qemu.cmd", shlex.join(["env", *words, *argv] if words else argv) + "\n")
         try:
+            machine._keep("qemu.cmd", shlex.join(["env", *words, *argv] if words else argv) + "\n")
             with step("start %s on %s (%s)", spec.name, launch.place.name, launch.qemu.label):
                 machine._start(argv, env, launch.timeout)
         except BaseException:
@@ -114,68 +125,102 @@ class Machine:
                 stderr=f"{argv[0]}: {error.strerror}",
                 evidence=self.evidence / "qemu.cmd",
             ) from error
-        qmp = Qmp(self.spec.name, self.evidence / "qmp.jsonl")
-        self._qmp = qmp
-        stream = wait_until(
-            f"{self.spec.name}: QMP socket",
-            lambda: self._try_connect(self.sockets.qmp),
-            timeout=timeout,
-            guards=(self._check_started,),
-            last_seen=lambda: self.place.read(self.sockets.stderr).decode(errors="replace"),
-            hint="QEMU runs but does not open its monitor; is the machine overloaded?",
+        # Until it is up, an end of QEMU is a failed launch; later it is a machine that died.
+        up = False
+        qmp = Qmp(
+            self.spec.name,
+            self.evidence / "qmp.jsonl",
+            guards=(lambda: self._check_alive() if up else self._check_started(),),
         )
+        self._qmp = qmp
+        stream = self._wait_connected("QMP", self.sockets.qmp, timeout)
         try:
             qmp.connect(stream, timeout=timeout)
-        except QmpFailed:
-            # Through a relay a QEMU that is just ending looks like one that hangs up.
+        except MachineDied as error:
+            # It hung up, so it is ending; through a relay it may take a moment to be seen.
             with contextlib.suppress(WaitTimeout):
                 wait_until(f"{self.spec.name}: end of QEMU", self._ended, timeout=5)
             self._check_started()
-            raise
+            raise self._silent(error) from error
         self._console = Console(
-            self.place.connect(self.sockets.console, timeout=10),
+            self._wait_connected("console", self.sockets.console, timeout),
             name=self.spec.name,
             level=self.level,
             log=self.evidence / "console.log",
         )
+        up = True
 
-    def _try_connect(self, path: str) -> Any:
-        with contextlib.suppress(OSError):
-            return self.place.connect(path, timeout=5)
-        return None
+    def _wait_connected(self, what: str, path: str, timeout: float) -> socket.socket:
+        def attempt() -> socket.socket | None:
+            with contextlib.suppress(OSError):
+                return self.place.connect(path, timeout=5)
+            return None
+
+        try:
+            return wait_until(
+                f"{self.spec.name}: {what} socket", attempt,
+                timeout=timeout, guards=(self._check_started,),
+            )  # fmt: skip
+        except WaitTimeout as error:
+            raise self._silent(error) from error
+
+    def _silent(self, error: HarnessError) -> LaunchFailed:
+        return LaunchFailed(
+            error.summary,
+            exit_status=None,
+            stderr=self.stderr() or error.seen,
+            evidence=self.evidence / "qemu.log",
+            hint="QEMU runs but does not speak; is this a QEMU, and is the machine overloaded?",
+        )
 
     def _check_started(self) -> None:
+        self.place.check()
         status = self._process.poll() if self._process is not None else None
         if status is None:
             return
         self.exit_status = status
-        stderr = self.place.read(self.sockets.stderr).decode(errors="replace")
         raise LaunchFailed(
             f"{self.spec.name}: QEMU {describe_exit(status)} before QMP answered",
             exit_status=status,
-            stderr=stderr,
+            stderr=self.stderr(),
             evidence=self.evidence / "qemu.log",
         )
 
     def check(self) -> None:
         """Raise if QEMU is gone or its guest's kernel crashed. A guard for waits.
 
+        The outermost cause first: the system that QEMU runs on, the guest's kernel, QEMU.
+
         :raise MachineDied: with its last words.
         :raise GuestCrashed: see `Console.check`.
         """
+        self.place.check()
         if self._console is not None:
             self._console.check()
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        """Raise if QEMU or the system under it is gone; it answers for a crashed guest too."""
+        self.place.check()
         status = self._process.poll() if self._process is not None else self.exit_status
-        if status is not None and not self._ending:
-            self.exit_status = status
-            raise MachineDied(
-                f"{self.spec.name}: QEMU {describe_exit(status)} while it was needed",
-                seen=self.stderr()[-2000:] or "(it said nothing)",
-                evidence=self.evidence / "qemu.log",
-            )
+        if status is None or self._ending:
+            return
+        self.exit_status = status
+        if self._console is not None:
+            # With -no-reboot a panic ends QEMU: its last lines may still be on their way.
+            self._console.wait_closed(timeout=2)
+            self._console.check()
+        raise MachineDied(
+            f"{self.spec.name}: QEMU {describe_exit(status)} while it was needed",
+            seen=self.stderr()[-2000:] or "(it said nothing)",
+            evidence=self.evidence / "qemu.log",
+        )
 
     def stderr(self) -> str:
         """Return all that QEMU said so far."""
+        if not self.sockets.directory:  # ended
+            kept = self.evidence / "qemu.log"
+            return kept.read_text(errors="replace") if kept.exists() else ""
         return self.place.read(self.sockets.stderr).decode(errors="replace")
 
     def quit(self, *, timeout: float = 20) -> int:
@@ -201,36 +246,46 @@ class Machine:
         return self._process is None or self._process.poll() is not None
 
     def kill(self) -> int:
-        """End QEMU now, keep the evidence, remove sockets; callable twice."""
+        """End QEMU now, keep the evidence, remove sockets; callable twice.
+
+        Each part is done whatever became of the others: QEMU first, as it may be stopped or
+        spinning, and its sockets then end by themselves.
+        """
         self._ending = True
-        if self._qmp is not None:
-            self._qmp.close()
-            self._qmp = None
-        if self._process is not None:
-            self.exit_status = self._process.kill()
-            self._process = None
-        if self._console is not None:
-            self._console.close()
-            self._console = None
-        if self.sockets.directory:
-            self._collect()
-            self.place.remove_directory(self.sockets.directory)
-            self.sockets = Sockets("")
+        process, self._process = self._process, None
+        qmp, self._qmp = self._qmp, None
+        console, self._console = self._console, None
+        directory = self.sockets.directory
+        with contextlib.ExitStack() as last_first:
+            if directory:
+                last_first.callback(self._forget_sockets)
+                last_first.callback(self.place.remove_directory, directory)
+                last_first.callback(self._collect)
+            if console is not None:
+                last_first.callback(console.close)
+                last_first.callback(console.wait_closed, timeout=2 if process is not None else 0)
+            if qmp is not None:
+                last_first.callback(qmp.close)
+            if process is not None:
+                self.exit_status = process.kill()
         return self.exit_status if self.exit_status is not None else 0
 
+    def _forget_sockets(self) -> None:
+        self.sockets = Sockets("")
+
     def _collect(self) -> None:
-        for name, path in (("qemu.log", self.sockets.stderr), ("trace.log", self.sockets.trace)):
+        kept = {"qemu.log": self.sockets.stderr, "trace.log": self.sockets.trace}
+        if not (self.evidence / "console.log").exists():
+            kept["console.log"] = self.sockets.console_log
+        for name, path in kept.items():
             try:
                 content = self.place.read(path)
-            except HarnessError as error:  # the place itself is gone: say it, keep the rest
-                log.warning("%s: could not collect %s: %s", self.spec.name, name, error.summary)
-                continue
-            if content or name == "qemu.log":
-                (self.evidence / name).write_bytes(content)
-        console = self.evidence / "console.log"
-        if not console.exists():
-            with contextlib.suppress(HarnessError):
-                console.write_bytes(self.place.read(self.sockets.console_log))
+                if content or name == "qemu.log":
+                    (self.evidence / name).write_bytes(content)
+            # The place may be gone, our disk full: say it, keep the rest, end the machine.
+            except Exception as error:
+                why = error.summary if isinstance(error, HarnessError) else repr(error)
+                log.warning("%s: could not collect %s: %s", self.spec.name, name, why)
 
     def evidence_for(self, directory: Path) -> None:
         """Let snapshots go to *directory*, with links to what this machine writes meanwhile.
@@ -304,7 +359,7 @@ class Machine:
         for function in self.functions():
             if function.qdev_id == device:
                 return {bar.index: bar.address for bar in function.bars if bar.address is not None}
-        raise KeyError(f"{self.spec.name} has no PCI device {device!r}")
+        raise MachineError(f"{self.spec.name} has no PCI device {device!r}")
 
     def wait_until_mapped(self, device: str, *, timeout: float = 60) -> dict[int, int]:
         """Wait until firmware or guest has programmed and enabled every BAR of *device*."""
@@ -333,14 +388,18 @@ class Machine:
                     "query-stats", {"target": "vcpu", "providers": [{"provider": "kvm"}]}
                 )
             )
-        except QmpFailed:
+        except QmpFailed as error:
+            if not error.error_class:  # no answer is not a no
+                raise
             return {}
 
     def has_trace_event(self, name: str) -> bool:
         """Say whether this QEMU knows the trace event (or any that match a glob)."""
         try:
             return bool(self.qmp.execute("trace-event-get-state", {"name": name}))
-        except QmpFailed:
+        except QmpFailed as error:
+            if not error.error_class:
+                raise
             return False
 
     def tracing(self, *events: str) -> TraceWindow:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,9 @@ class Place(Protocol):
     @property
     def name(self) -> str:
         """For messages: ``this computer``, ``host``…"""
+
+    def check(self) -> None:
+        """Raise if the system itself is known to be dead, and why. A guard for waits."""
 
     def make_directory(self) -> str:
         """Make a private directory with a short path (Unix sockets end at 107 bytes)."""
@@ -86,13 +88,16 @@ class LocalPlace:
 
     name = "this computer"
 
+    def check(self) -> None:
+        """Nothing to say: if this computer is dead, so are we."""
+
     def make_directory(self) -> str:
         """Make a private directory under the run-time directory."""
         return os.fspath(paths.runtime_dir())
 
     def remove_directory(self, path: str) -> None:
         """Remove it and what is in it."""
-        shutil.rmtree(path, ignore_errors=True)
+        paths.remove_runtime_dir(Path(path))
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str], log: str) -> Process:
         """Start *argv*, bound to our life.

@@ -16,15 +16,15 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qemu.qmp import ExecuteError, QMPClient
+from qemu.qmp import ConnectError, ExecuteError, QMPClient
 from qemu.qmp import QMPError as ClientError
 
 from harness.errors import MachineDied, QmpFailed, WaitTimeout
-from harness.wait import Guard
+from harness.wait import Guard, wait_until
 
 log = logging.getLogger(__name__)
 
@@ -50,27 +50,63 @@ class _Loop:
             return cls._loop
 
 
-def _blocking(work: Coroutine[Any, Any, T], timeout: float) -> T:
+_SLICE = 0.25
+"""Seconds between two looks at the guards while an answer is waited for."""
+
+
+def _blocking(work: Coroutine[Any, Any, T], timeout: float, guards: Iterable[Guard] = ()) -> T:
+    """Run *work* on the loop thread; a guard that raises, or the deadline, cancels it."""
     future = asyncio.run_coroutine_threadsafe(work, _Loop.get())
+    deadline = time.monotonic() + timeout
     try:
-        return future.result(timeout)
-    except concurrent.futures.TimeoutError:
+        while True:
+            left = deadline - time.monotonic()
+            finished, _ = concurrent.futures.wait([future], max(min(left, _SLICE), 0))
+            if finished:
+                return future.result()
+            if left <= 0:
+                raise concurrent.futures.TimeoutError
+            for guard in guards:
+                guard()
+    except BaseException:
         future.cancel()
         raise
+
+
+class _Demote(logging.Filter):
+    """Makes what qemu.qmp calls errors visible only to those who debug.
+
+    It logs an ERROR for every peer that hangs up, which a QEMU that refuses its command line
+    does. Each of these reaches the caller as an exception of ours; CRITICAL, its word for
+    faults of its own, stays.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.CRITICAL:
+            return True
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return log.isEnabledFor(logging.DEBUG)
+
+
+_DEMOTE = _Demote()
 
 
 class Qmp:
     """One QMP session.
 
     :param log: where to append the exchanges.
+    :param guards: called while an answer is waited for and when the connection is lost; they
+        raise when QEMU or the system under it is known to be dead, and say why.
     """
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str, log: Path, *, guards: Iterable[Guard] = ()) -> None:
         self.name = name
         self.log_path = log
+        self._guards = tuple(guards)
         self._log = log.open("a", encoding="utf-8", buffering=1)
         self._lock = threading.Lock()
         self._client = QMPClient(name)
+        self._client.logger.addFilter(_DEMOTE)
         self._events: collections.deque[dict[str, Any]] = collections.deque(maxlen=2000)
         self._seen = 0
         self._changed = threading.Condition()
@@ -94,29 +130,54 @@ class Qmp:
 
     def _note(self, direction: str, message: Any) -> None:
         line = json.dumps({"time": round(time.time(), 4), "way": direction, "message": message})
-        with self._lock, contextlib.suppress(ValueError):  # closed
-            self._log.write(line + "\n")
+        with self._lock:
+            try:
+                self._log.write(line + "\n")
+            except ValueError:  # closed
+                pass
+            except OSError as error:  # a full disk must not end the session
+                log.warning("%s: %s is not complete: %s", self.name, self.log_path, error)
 
     def connect(self, stream: socket.socket, *, timeout: float = 30) -> Json:
         """Greet QEMU over a connected *stream*; return its greeting.
 
+        The stream is ours from here on, and closed if this fails.
+
         :raise QmpFailed: what answers is not QMP, or nothing answers.
+        :raise MachineDied: the connection ended.
         """
         stream.setblocking(False)
         try:
-            _blocking(self._client.connect(stream), timeout)
+            self._connect(stream, timeout)
+        except BaseException:
+            self._hang_up()
+            stream.close()
+            raise
+        greeting = self._client.greeting
+        said: dict[str, Any] = greeting._asdict() if greeting is not None else {}
+        self._note("<", said)
+        return said
+
+    def _connect(self, stream: socket.socket, timeout: float) -> None:
+        try:
+            _blocking(self._client.connect(stream), timeout, self._guards)
         except concurrent.futures.TimeoutError as error:
             raise QmpFailed(
                 f"{self.name}: no QMP greeting within {timeout:g} s", evidence=self.log_path
+            ) from error
+        except ConnectError as error:
+            if isinstance(error.exc, EOFError | ConnectionError):
+                raise MachineDied(
+                    f"{self.name}: the QMP connection ended before the greeting",
+                    seen=str(error), evidence=self.log_path,
+                ) from error  # fmt: skip
+            raise QmpFailed(
+                f"{self.name}: QMP did not start", description=str(error), evidence=self.log_path
             ) from error
         except ClientError as error:
             raise QmpFailed(
                 f"{self.name}: QMP did not start", description=str(error), evidence=self.log_path
             ) from error
-        greeting = self._client.greeting
-        said: dict[str, Any] = greeting._asdict() if greeting is not None else {}
-        self._note("<", said)
-        return said
 
     def execute(self, command: str, arguments: Json | None = None, *, timeout: float = 60) -> Any:
         """Execute *command* and return what QEMU returns.
@@ -127,7 +188,9 @@ class Qmp:
         self._note(">", {"execute": command, "arguments": dict(arguments or {})})
         try:
             answer = _blocking(
-                self._client.execute(command, dict(arguments) if arguments else None), timeout
+                self._client.execute(command, dict(arguments) if arguments else None),
+                timeout,
+                self._guards,
             )
         except ExecuteError as error:
             self._note("<", {"error": {"class": error.error_class, "desc": str(error)}})
@@ -140,17 +203,28 @@ class Qmp:
         except concurrent.futures.TimeoutError as error:
             raise QmpFailed(
                 f"{self.name}: no answer to {command} within {timeout:g} s",
-                description="QEMU is alive but its main loop does not answer, or it is gone",
+                description="QEMU is alive but its main loop does not answer",
                 evidence=self.log_path,
             ) from error
         except ClientError as error:
+            self._ask_guards()
+            why = self._hang_up() or str(error)
+            self._note("<", {"connection ended": why})
             raise MachineDied(
                 f"{self.name}: the QMP connection ended during {command}",
-                seen=str(error),
+                seen=why,
                 evidence=self.log_path,
             ) from error
         self._note("<", {"return": answer})
         return answer
+
+    def _ask_guards(self) -> None:
+        """Let a guard say why the connection ended; a process takes a moment to be dead."""
+        if self._guards:
+            with contextlib.suppress(WaitTimeout):
+                wait_until(
+                    f"{self.name}: cause of the end", lambda: None, timeout=2, guards=self._guards
+                )
 
     def hmp(self, line: str, *, timeout: float = 60) -> str:
         """Execute a human monitor command and return its text with plain line ends."""
@@ -174,7 +248,10 @@ class Qmp:
         """Return the data of the first event *name* after *since* for which *where* holds.
 
         Take ``since = qmp.mark()`` *before* the command that causes it.
+
+        :raise WaitTimeout: no such event in *timeout* seconds.
         """
+        watch = (*self._guards, *guards)
         deadline = time.monotonic() + timeout
         while True:
             with self._changed:
@@ -192,14 +269,21 @@ class Qmp:
                         evidence=self.log_path,
                     )
                 self._changed.wait(min(left, 0.5))
-            for guard in guards:
+            for guard in watch:
                 guard()
 
     def close(self) -> None:
-        """End the session; never raises for a peer that is gone."""
+        """End the session; never raises for a peer that is gone. Callable twice."""
+        self._hang_up()
+        with self._lock, contextlib.suppress(OSError):
+            self._log.close()
+
+    def _hang_up(self) -> str:
+        """Disconnect; return why the connection had ended before, empty if it had not."""
         try:
             _blocking(self._client.disconnect(), 5)
-        except (ClientError, concurrent.futures.TimeoutError, OSError, EOFError) as error:
+        # Whatever ended the reader or the writer comes out here, of any type.
+        except Exception as error:
             log.debug("%s: QMP ended with %r", self.name, error)
-        with self._lock:
-            self._log.close()
+            return f"{type(error).__name__}: {error}".rstrip(": ")
+        return ""

@@ -7,10 +7,11 @@ ended when it opened, and reads what came since when it closes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from types import TracebackType
 
-from harness.errors import QmpFailed
+from harness.errors import HarnessError, QmpFailed
 from harness.machine.place import Place
 from harness.machine.qmp import Qmp
 from harness.parse.trace_log import TraceEvent, parse_trace_log
@@ -36,7 +37,9 @@ class TraceWindow:
         for name in self._names:
             try:
                 self._switch(name, on=True)
-            except QmpFailed:
+            except QmpFailed as error:
+                if not error.error_class:  # no answer is not a no
+                    raise
                 unknown.append(name)
         self.unknown = tuple(unknown)
         self._began = self._place.size(self._path)
@@ -48,11 +51,15 @@ class TraceWindow:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        known = [name for name in self._names if name not in self.unknown]
         if kind is not None:
+            # The machine may be shared: it must not go on tracing. But the first error counts.
+            with contextlib.suppress(HarnessError):
+                for name in known:
+                    self._switch(name, on=False)
             return
-        for name in self._names:
-            if name not in self.unknown:
-                self._switch(name, on=False)
+        for name in known:
+            self._switch(name, on=False)
         self.events = self.so_far()
 
     def so_far(self) -> tuple[TraceEvent, ...]:

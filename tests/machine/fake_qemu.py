@@ -1,0 +1,109 @@
+"""A program that takes QEMU's command line, opens QEMU's sockets, and behaves as told.
+
+``FAKE`` in the environment holds words that say how:
+
+``refuse``    complain on stderr and exit with 1, before any socket
+``die``       abort on SIGABRT, before any socket
+``mute``      never open a socket
+``deaf``      accept on QMP and never greet
+``garbage``   greet with something that is not QMP
+``hang-up``   accept on QMP, close at once, exit with 3
+``late``      exit with 4 after the greeting
+``no-console`` open no console
+``panic``     print a panic on the console when asked to ``cont``, then exit at once, as
+              ``-no-reboot`` does
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+HOW = os.environ.get("FAKE", "").split()
+PANIC = b"[ 1.0] Kernel panic - not syncing: sysrq triggered crash\r\n[ 1.0] CPU: 0 PID: 1\r\n"
+
+
+def listen(name: str) -> socket.socket:
+    for word in sys.argv:
+        if word.startswith(f"socket,id={name},"):
+            path = word.split("path=")[1].split(",")[0]
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(path)
+            server.listen()
+            return server
+    sys.exit(f"fake: no -chardev {name}")
+
+
+def serve(server: socket.socket, console: list[socket.socket]) -> None:
+    while True:
+        peer = server.accept()[0]
+        if "deaf" in HOW:
+            continue
+        if "garbage" in HOW:
+            peer.sendall(b"220 mail.example.org ESMTP\r\n")
+            continue
+        if "hang-up" in HOW:
+            peer.close()
+            os._exit(3)
+        say(peer, {"QMP": {"version": {"qemu": {"major": 10}}, "capabilities": []}})
+        for request in requests(peer):
+            answer(peer, request, console)
+
+
+def requests(peer: socket.socket) -> Iterator[dict[str, object]]:
+    """Yield JSON objects; nothing but their braces ends them."""
+    pending = ""
+    while data := peer.recv(65536):
+        pending = (pending + data.decode()).lstrip()
+        while pending:
+            try:
+                request, end = json.JSONDecoder().raw_decode(pending)
+            except ValueError:
+                break
+            yield request
+            pending = pending[end:].lstrip()
+
+
+def answer(peer: socket.socket, request: dict[str, object], console: list[socket.socket]) -> None:
+    command = request["execute"]
+    if command == "qmp_capabilities" and "late" in HOW:
+        sys.stderr.write("fake: out of memory\n")
+        sys.stderr.flush()
+        os._exit(4)
+    if command == "cont" and "panic" in HOW:
+        console[0].sendall(PANIC)
+        os._exit(0)
+    asked = os.getpid() if command == "pid" else command
+    number = {"id": request["id"]} if "id" in request else {}
+    say(peer, {"return": {"asked": asked}, **number})
+    if command == "quit":
+        os._exit(0)
+
+
+def say(peer: socket.socket, message: object) -> None:
+    peer.sendall(json.dumps(message).encode() + b"\r\n")
+
+
+def main() -> None:
+    if "refuse" in HOW:
+        sys.exit("fake: -device nonsense: 'nonsense' is not a valid device model name")
+    if "die" in HOW:
+        sys.stderr.write("fake: assertion failed\n")
+        sys.stderr.flush()
+        os.abort()
+    if "mute" in HOW:
+        print("fake: I say nothing", flush=True)
+        threading.Event().wait()
+    console: list[socket.socket] = []
+    if "no-console" not in HOW:
+        ttys = listen("console")
+        threading.Thread(target=lambda: console.append(ttys.accept()[0]), daemon=True).start()
+    threading.Thread(target=serve, args=(listen("qmp-debug"), console), daemon=True).start()
+    serve(listen("qmp"), console)
+
+
+main()
