@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from harness.model.address import AddressRange
 from harness.model.memory_map import FlatView
-from harness.model.page_class import page_runs
+from harness.model.page_class import PageClass, page_runs
 from harness.model.trap import TrapClass, predicted_class
 
 
@@ -16,24 +16,28 @@ def places_by_class(
     """Return offsets inside *window* to read, by the class that *view* predicts for them.
 
     Pages filled by one row are sampled: first, last and evenly between, at most *most* of each
-    run. In a page of several rows the first aligned word of each is taken, always.
+    run. Of any other page the first aligned word of each row and of each gap is taken, always.
 
     :param window: a BAR, whole pages.
     :param in_page: offset inside a page whose reading has no side effect.
     """
     found: dict[TrapClass, list[int]] = {}
     for run in page_runs(view, window, page):
-        starts = _sampled(run.range, page, most)
-        for start in starts:
-            here = AddressRange(start, page)
-            rows = view.covering(here)
-            addresses = [start + in_page]
-            if len(rows) > 1:
-                addresses = [max(start, row.range.start + -row.range.start % 4) for row in rows]
-            for address in addresses:
+        for start in _sampled(run.range, page, most):
+            addresses = {start + in_page}
+            if run.page_class not in (PageClass.DIRECT, PageClass.TRAPPED_SLOW):
+                addresses = _edges(view, AddressRange(start, page))
+            for address in sorted(addresses):
                 served = predicted_class(view.regions, address, page)
                 found.setdefault(served, []).append(address - window.start)
     return {served: tuple(offsets) for served, offsets in found.items()}
+
+
+def _edges(view: FlatView, page: AddressRange) -> set[int]:
+    """Return the first aligned word of each row and each gap in *page*."""
+    rows = view.covering(page)
+    points = {page.start, *(row.range.start for row in rows), *(row.range.end for row in rows)}
+    return {point + -point % 4 for point in points if point + -point % 4 in page}
 
 
 def _sampled(run: AddressRange, page: int, most: int) -> list[int]:

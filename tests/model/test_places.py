@@ -34,6 +34,14 @@ def test_each_row_of_a_mixed_page_is_touched_once() -> None:
     }
 
 
+def test_a_gap_is_touched_too() -> None:
+    holed = NVME.altered(lambda row: None if row.name == "msix-table" else row)
+
+    found = places_by_class(holed, AddressRange(BASE, 0x4000), in_page=0xFF8)
+
+    assert found[TrapClass.ABSENT] == (0x2000,)
+
+
 @given(pages=st.integers(1, 300), most=st.integers(1, 9))
 def test_a_long_run_is_sampled_at_both_ends_and_between(pages: int, most: int) -> None:
     whole = view((0, pages * 4096, Kind.RAMD, "0000:00:0c.0 BAR 0 mmaps[0]"))
