@@ -12,10 +12,10 @@ import os
 import shlex
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from harness.errors import (
     HarnessError,
@@ -40,6 +40,8 @@ from harness.step import step
 from harness.wait import wait_until
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Runnable(Protocol):
@@ -133,45 +135,46 @@ class Machine:
             guards=(lambda: self._check_alive() if up else self._check_started(),),
         )
         self._qmp = qmp
-        stream = self._wait_connected("QMP", self.sockets.qmp, timeout)
-        try:
-            qmp.connect(stream, timeout=timeout)
-        except MachineDied as error:
-            # It hung up, so it is ending; through a relay it may take a moment to be seen.
-            with contextlib.suppress(WaitTimeout):
-                wait_until(f"{self.spec.name}: end of QEMU", self._ended, timeout=5)
-            self._check_started()
-            raise self._silent(error) from error
+
+        def greeted() -> bool:
+            stream = self._try_connect(self.sockets.qmp)
+            if stream is None:
+                return False
+            # Who hangs up is a QEMU that is ending, as the next poll will see, or a relay that
+            # found no socket yet.
+            with contextlib.suppress(MachineDied):
+                qmp.connect(stream, timeout=timeout)
+                return True
+            return False
+
+        self._wait_for("QMP", greeted, timeout)
         self._console = Console(
-            self._wait_connected("console", self.sockets.console, timeout),
+            self._wait_for("console", lambda: self._try_connect(self.sockets.console), timeout),
             name=self.spec.name,
             level=self.level,
             log=self.evidence / "console.log",
         )
         up = True
 
-    def _wait_connected(self, what: str, path: str, timeout: float) -> socket.socket:
-        def attempt() -> socket.socket | None:
-            with contextlib.suppress(OSError):
-                return self.place.connect(path, timeout=5)
-            return None
+    def _try_connect(self, path: str) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return self.place.connect(path, timeout=5)
+        return None
 
+    def _wait_for(self, what: str, condition: Callable[[], T | None], timeout: float) -> T:
         try:
             return wait_until(
-                f"{self.spec.name}: {what} socket", attempt,
+                f"{self.spec.name}: {what} socket", condition,
                 timeout=timeout, guards=(self._check_started,),
             )  # fmt: skip
         except WaitTimeout as error:
-            raise self._silent(error) from error
-
-    def _silent(self, error: HarnessError) -> LaunchFailed:
-        return LaunchFailed(
-            error.summary,
-            exit_status=None,
-            stderr=self.stderr() or error.seen,
-            evidence=self.evidence / "qemu.log",
-            hint="QEMU runs but does not speak; is this a QEMU, and is the machine overloaded?",
-        )
+            raise LaunchFailed(
+                error.summary,
+                exit_status=None,
+                stderr=self.stderr() or error.seen,
+                evidence=self.evidence / "qemu.log",
+                hint="it runs but does not speak; is it a QEMU, and is the computer overloaded?",
+            ) from error
 
     def _check_started(self) -> None:
         self.place.check()
