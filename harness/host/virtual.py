@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import Unreachable, WaitTimeout
@@ -74,11 +73,13 @@ def log_in_over_forward(
     *,
     key: Path,
     timeout: float,
-    guards: Sequence[object] = (),
+    log_in_timeout: float = 60,
 ) -> SshTransport:
     """Wait for a guest of ours to say that it is ready, and log in to it.
 
     :param via: the system its QEMU runs on; None for this computer.
+    :param timeout: seconds until the guest must say so.
+    :param log_in_timeout: seconds from there until it must let us in.
     """
     console = machine.console
     try:
@@ -106,7 +107,7 @@ def log_in_over_forward(
         host_key=host_key,
         guards=(machine.check,),
     )
-    transport.log_in(timeout=60)
+    transport.log_in(timeout=log_in_timeout)
     return transport
 
 
