@@ -1,8 +1,9 @@
 """Lines of QEMU's ``log`` trace backend, whole or as they come in.
 
 A line is the event's name, a blank and the formatted arguments; with ``-msg timestamp=on``
-``thread@seconds.micros:`` stands in front (``scripts/tracetool/backend/log.py``). Many formats of
-hw/vfio begin with a blank of their own, so two blanks follow the name.
+``thread@seconds.micros:`` stands in front (``scripts/tracetool/backend/log.py``), or since 11.0
+the date that every line of the log gets and no thread (``2026-01-05T10:11:12.000123Z name …``).
+Many formats of hw/vfio begin with a blank of their own, so two blanks follow the name.
 
 What to know of the addresses:
 
@@ -21,12 +22,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 from harness.model.address import AddressRange
 
 _LINE = re.compile(
-    r"(?:(?P<thread>\d+)@(?P<time>\d+\.\d{1,6}):)?(?P<name>[a-z][a-z0-9]*(?:_[A-Za-z0-9_]*)?)"
+    r"(?:(?P<thread>\d+)@(?P<time>\d+\.\d{1,6}):"
+    r"|(?P<date>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[-+]\d\d:?\d\d)) )?"
+    r"(?P<name>[a-z][a-z0-9]*(?:_[A-Za-z0-9_]*)?)"
     r"(?:\s+(?P<arguments>.*)|)$"
 )
 
@@ -127,7 +131,8 @@ class TraceEvent:
 def parse_trace_line(line: str) -> TraceEvent | None:
     """Return the event on *line*, or None for what else is in a log file.
 
-    Without a time in front only names with an underscore pass for events.
+    Without a thread in front only names with an underscore pass for events: a date stands in
+    front of other lines too.
     """
     match = _LINE.match(line.strip("\r\n"))
     if match is None or (match["thread"] is None and "_" not in match["name"]):
@@ -138,9 +143,18 @@ def parse_trace_line(line: str) -> TraceEvent | None:
         name,
         arguments,
         _fields(name, arguments),
-        float(match["time"]) if match["time"] else None,
+        _time(match),
         int(match["thread"]) if match["thread"] else None,
     )
+
+
+def _time(match: re.Match[str]) -> float | None:
+    if match["date"]:
+        try:
+            return datetime.fromisoformat(match["date"]).timestamp()
+        except ValueError:  # the 31st of February
+            return None
+    return float(match["time"]) if match["time"] else None
 
 
 def _fields(name: str, arguments: str) -> dict[str, int | str]:

@@ -159,7 +159,7 @@ SAMPLES: list[tuple[str, str, dict[str, int | str]]] = [
 ]
 
 
-@pytest.mark.parametrize("prefix", ["", "1234@1767607872.000123:"])
+@pytest.mark.parametrize("prefix", ["", "1234@1767607872.000123:", "2026-01-05T10:11:12.000123Z "])
 @pytest.mark.parametrize(("name", "arguments", "fields"), SAMPLES)
 def test_known_event_is_read(
     name: str, arguments: str, fields: dict[str, int | str], prefix: str
@@ -169,7 +169,7 @@ def test_known_event_is_read(
     assert event is not None
     assert (event.name, event.arguments) == (name, arguments.strip())
     assert event.fields == fields
-    assert event.thread == (1234 if prefix else None)
+    assert event.thread == (1234 if "@" in prefix else None)
     assert event.time == (1767607872.000123 if prefix else None)
 
 
@@ -256,3 +256,16 @@ def test_cuts_do_not_change_what_is_read(cuts: list[int]) -> None:
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
     list(parse_trace_log(text))
+
+
+def test_date_and_seconds_are_the_same_time() -> None:
+    seconds = parse_trace_line("1234@1767607872.000123:nvme_cc x")
+    date = parse_trace_line("2026-01-05T10:11:12.000123Z nvme_cc x")
+
+    assert seconds is not None and date is not None
+    assert seconds.time == date.time == 1767607872.000123
+    assert (seconds.thread, date.thread) == (1234, None)
+
+
+def test_a_log_line_of_another_kind_with_a_date_is_no_event() -> None:
+    assert parse_trace_line("2026-01-05T10:11:12.000123Z overcommitted at 0x0") is None
