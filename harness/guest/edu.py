@@ -32,10 +32,36 @@ class Edu:
         """Return the identification register: 0x010000ed."""
         return int(self.system.probe("edu", "id", self._file)["id"], 0)
 
-    def factorial(self, number: int) -> int:
-        """Return *number*! as the device computes it (32 bits)."""
-        said = self.system.probe("edu", "factorial", self._file, str(number))
+    def configure(self, *, interrupts: bool = False, dma: bool = True) -> None:
+        """Let it decode memory; choose whether it may interrupt (INTx) and be a bus master."""
+        command = 0x2 | (0x4 if dma else 0) | (0 if interrupts else 0x400)
+        self.system.probe("config", "write", str(self.bdf), 4, "--width", 2, "--value", command)
+
+    def factorial(self, number: int, *, interrupt: bool = False) -> int:
+        """Return *number*! as the device computes it (32 bits).
+
+        :param interrupt: let it set bit 0 of the interrupt status when it is done.
+        """
+        flags = ["--irq"] if interrupt else []
+        said = self.system.probe("edu", "factorial", self._file, str(number), *flags)
         return int(said["factorial"], 0)
+
+    def raised(self, bits: int = 0) -> int:
+        """Raise the interrupt causes *bits*; return all that are pending then."""
+        return int(self.system.probe("edu", "raise", self._file, bits)["irq_status"], 0)
+
+    def acknowledged(self, bits: int) -> int:
+        """Acknowledge the interrupt causes *bits*; return what is pending then."""
+        return int(self.system.probe("edu", "ack", self._file, bits)["irq_status"], 0)
+
+    def register(self, offset: int) -> int:
+        """Read a 32-bit register."""
+        return int(self.system.probe("mem", "read", self._file, offset)["last"], 0)
+
+    def inverted(self, value: int, *, register: int = 0x04) -> int:
+        """Write *value* to a register; return what is read from it then (0x04: complement)."""
+        self.system.probe("mem", "write", self._file, register, "--value", value)
+        return self.register(register)
 
     def roundtrip(self) -> bool:
         """Say whether a page went to the device by DMA and came back unchanged."""

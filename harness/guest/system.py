@@ -23,6 +23,7 @@ _READ_FUNCTIONS = """
 for d in {where}; do
   [ -e "$d/config" ] || continue
   echo "@ ${{d##*/}}"
+  read v < "$d/vendor"; read i < "$d/device"; echo "id ${{v#0x}}:${{i#0x}}"
   echo "config $(base64 "$d/config" | tr -d '\\n')"
   echo "driver $(readlink "$d/driver")"
   echo "group $(readlink "$d/iommu_group")"
@@ -157,13 +158,40 @@ class System:
             except (KeyError, ValueError) as error:
                 raise ParseError("no configuration space", text=block, where=bdf) from error
             group = fields.get("group", [""])[0].rpartition("/")[2]
+            known = fields.get("id", [""])[0]
             yield parse_function(
                 Bdf.parse(bdf),
                 config=config,
                 resource="\n".join(fields.get("resource", [])),
                 driver=fields.get("driver", [""])[0].rpartition("/")[2] or None,
                 iommu_group=int(group) if group else None,
+                pci_id=PciId.parse(known) if known else None,
             )
+
+    def rebind(self, bdf: Bdf) -> None:
+        """Let the driver of *bdf* go and take the function again."""
+        self.run(
+            f"d=$(realpath {_PCI}/{bdf}/driver) && echo {bdf} > $d/unbind && echo {bdf} > $d/bind"
+        )
+
+    def load_driver(self, name: str) -> None:
+        """Have the driver *name*: as a module, unless it is built in.
+
+        :raise CommandFailed: the kernel has no such module.
+        """
+        self.run(f"[ -e /sys/bus/pci/drivers/{name} ] || modprobe {name}")
+
+    def reset_methods(self, bdf: Bdf) -> tuple[str, ...]:
+        """Return ``reset_method`` of *bdf*, in the order of trial; empty for none."""
+        said = self.run(f"cat {_PCI}/{bdf}/reset_method 2>/dev/null || :").stdout
+        return tuple(said.split())
+
+    def reset(self, bdf: Bdf) -> None:
+        """Reset *bdf* through sysfs.
+
+        :raise CommandFailed: it has no reset, or the reset failed.
+        """
+        self.run(f"echo 1 > {_PCI}/{bdf}/reset")
 
     def resource_file(self, bdf: Bdf, bar: int) -> str:
         """Return the sysfs file that maps BAR *bar*."""

@@ -9,11 +9,12 @@ virtual functions together (Linux ``drivers/pci/pci-sysfs.c`` ``resource_show()`
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import Final
 
 from harness.errors import ParseError
-from harness.model.pci import Bar, BarKind, Bdf, PciFunction
+from harness.model.pci import Bar, BarKind, Bdf, PciFunction, PciId
 from harness.parse.config_space import parse_config
 
 _LINE = re.compile(r"0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})")
@@ -24,6 +25,8 @@ _MEM: Final = 0x200
 _PREFETCH: Final = 0x2000
 _MEM_64: Final = 0x100000
 _UNSET: Final = 0x20000000
+
+_NO_ID: Final = b"\xff" * 4
 
 _ROM: Final = 6
 _FIRST_VF: Final = 7
@@ -92,6 +95,7 @@ def parse_function(
     driver: str | None = None,
     iommu_group: int | None = None,
     *,
+    pci_id: PciId | None = None,
     allow_truncated: bool = False,
 ) -> PciFunction:
     """Return the function at *bdf* from the contents of its sysfs files.
@@ -100,9 +104,14 @@ def parse_function(
     :param resource: ``resource``; BAR addresses are those of its host.
     :param driver: name of the bound driver (target of the ``driver`` link), None if none.
     :param iommu_group: number of the group (target of the ``iommu_group`` link), if any.
+    :param pci_id: ``vendor`` and ``device``. The registers of a virtual function read ffff
+        (PCIe 6.0, 9.3.4.1); the kernel knows the ids from the physical one.
     :raise ParseError: one of the two does not follow its format.
     """
-    facts = parse_config(config, f"{bdf}/config", allow_truncated=allow_truncated)
+    readable = config
+    if pci_id is not None and config[:4] == _NO_ID and config[:64] != b"\xff" * 64:
+        readable = struct.pack("<HH", pci_id.vendor, pci_id.device) + config[4:]
+    facts = parse_config(readable, f"{bdf}/config", allow_truncated=allow_truncated)
     resources = parse_resource(resource, f"{bdf}/resource")
     # Bridges use resources 7 and up for their windows.
     last_vf = _FIRST_VF + 5 if facts.total_vfs else -1

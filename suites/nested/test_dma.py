@@ -1,28 +1,97 @@
 """What a device assigned to the nested guest may reach by DMA."""
 
+from collections.abc import Callable
+
 import pytest
 
 from harness.guest.canary import canary
 from harness.guest.edu import Edu
+from harness.host.host import Host
 from harness.host.virtual import VirtualHost
-from harness.lab.assigned import Assigned
+from harness.host.virtual_spec import TEST_DEVICES
+from harness.lab.nested import Nested
+from harness.model.pci import Bdf, PciFunction
 from harness.parse.dmesg import dmar_faults
-from harness.testing import only
+from harness.testing import must_fail
+
+VALUE = 0x6261_6421
 
 
-@only("edu")
+def check_stopped(edu: Edu, host: Host, *, source: Bdf, above: int) -> None:
+    """A DMA to memory of the host changes nothing; the fault names requester and address."""
+    mark = host.kernel_log_mark()
+    with canary(host, above=above) as bystander:
+        edu.poke(bystander.address, VALUE)
+
+        assert bystander.intact, bystander.look()
+    faults = dmar_faults(host.kernel_log_since(mark).splitlines())
+    assert [(f.source, f.address) for f in faults][:1] == [(source, bystander.address & ~0xFFF)]
+
+
 @pytest.mark.rule("NST-20", "VTD-51")
-def test_dma_outside_the_guest_faults(virtual_host: VirtualHost, assigned: Assigned) -> None:
+def test_dma_outside_the_guest_faults(virtual_host: VirtualHost, nested: Nested, edu: Edu) -> None:
     """A DMA to memory of the host that is no memory of the guest is stopped and logged."""
-    edu = Edu(assigned.os, assigned.bdf)
-    edu.enable()
-    mark = virtual_host.kernel_log_mark()
+    source = nested.assigned["edu"].function.bdf
 
-    with canary(virtual_host, above=assigned.machine.spec.memory_mib << 20) as bystander:
-        edu.poke(bystander.address, 0x6261_6421)
+    check_stopped(edu, virtual_host, source=source, above=nested.machine.spec.memory_mib << 20)
 
-        assert bystander.intact
-    faults = dmar_faults(virtual_host.kernel_log_since(mark).splitlines())
-    assert [(f.source, f.address) for f in faults][:1] == [
-        (assigned.function.bdf, bystander.address & ~0xFFF)
-    ]
+
+@pytest.mark.negative_control("NST-20", "VTD-51")
+def test_dma_without_an_iommu_is_noticed(bare_host: VirtualHost) -> None:
+    """On a host without an IOMMU the same DMA changes the bystander."""
+    function = bare_host.find_one(TEST_DEVICES["edu"].id)
+    edu = Edu(bare_host, function.bdf)
+    edu.configure()
+
+    with must_fail():
+        check_stopped(edu, bare_host, source=function.bdf, above=256 << 20)
+
+
+def check_roundtrip(edu: Edu) -> None:
+    """A page goes to the device by DMA and comes back unchanged."""
+    assert edu.roundtrip()
+
+
+@pytest.mark.rule("EDU-06", "EDU-07")
+def test_dma_inside_the_guest_works(edu: Edu) -> None:
+    """The device reads a page of the guest by DMA and writes it to another one."""
+    check_roundtrip(edu)
+
+
+@pytest.mark.negative_control("EDU-06", "EDU-07")
+def test_dma_without_bus_mastering_is_noticed(edu: Edu) -> None:
+    """A device that may not be bus master moves nothing."""
+    edu.configure(dma=False)
+
+    with must_fail():
+        check_roundtrip(edu)
+
+
+def check_said(said: str, *words: str) -> None:
+    """QEMU refused, in these words."""
+    assert all(word in said for word in words), said or "QEMU accepted it"
+
+
+NO_GROUP = "no iommu_group found: No such file or directory"
+
+
+@pytest.mark.rule("NST-01", "LIF-03")
+def test_a_host_without_an_iommu_assigns_nothing(
+    bare_host: VirtualHost, attach: Callable[..., str]
+) -> None:
+    """Without an IOMMU in the host a function has no group, and QEMU refuses it."""
+    bdf = bare_host.find_one(TEST_DEVICES["nvme"].id).bdf
+
+    check_said(attach(bare_host, bdf), f"vfio {bdf}: {NO_GROUP}")
+
+
+@pytest.mark.negative_control("NST-01", "LIF-03", "NST-02", "INT-12")
+@pytest.mark.parametrize("words", [NO_GROUP, "Operation not permitted"])
+def test_a_host_with_an_iommu_is_noticed(
+    host: Host, free: Callable[[str], PciFunction], attach: Callable[..., str], words: str
+) -> None:
+    """A host with IOMMU and interrupt remapping assigns the same function."""
+    said = attach(host, free("nvme").bdf)
+
+    with must_fail():
+        check_said(said, words)

@@ -1,5 +1,6 @@
-"""The nested guest uses an nvme of the host: data, interrupts, both ways."""
+"""The nested guest uses an nvme of the host: data moves by DMA, both ways, translated."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,27 +10,85 @@ from harness.host.virtual import VirtualHost
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import DISK_SEED
 from harness.model.pattern import pattern
-from harness.testing import only
+from harness.model.pci import Bdf
+from harness.parse.trace_log import TraceEvent
+from harness.testing import must_fail
 
 BLOCK = 64 * 1024
+TRANSLATE = "vtd_dmar_translate"
 
 
-@only("nvme")
+def check_disk(disk: BlockDevice, seed: int) -> None:
+    """The disk holds the pattern of *seed*."""
+    assert disk.holds(seed, offset=BLOCK, length=BLOCK)
+
+
 @pytest.mark.rule("NST-19")
-def test_guest_reads_what_the_lab_put_on_the_disk(assigned: Assigned) -> None:
+def test_guest_reads_what_the_lab_put_on_the_disk(disk: BlockDevice) -> None:
     """The bytes that the lab wrote below arrive in the nested guest by DMA."""
-    disk = BlockDevice(assigned.os, "/dev/nvme0n1")
-
-    assert disk.holds(DISK_SEED, offset=BLOCK, length=BLOCK)
+    check_disk(disk, DISK_SEED)
 
 
-@only("nvme")
+@pytest.mark.negative_control("NST-19")
+def test_other_bytes_on_the_disk_are_noticed(disk: BlockDevice) -> None:
+    """The disk does not hold the pattern of another seed."""
+    with must_fail():
+        check_disk(disk, DISK_SEED + 1)
+
+
+def check_image(host: VirtualHost, seed: int, offset: int) -> None:
+    """The lab's file holds the pattern of *seed*."""
+    image = Path(host.machine.evidence / "nvme.img").read_bytes()
+    assert image[offset : offset + BLOCK] == pattern(seed, offset, BLOCK)
+
+
 @pytest.mark.rule("NST-19")
-def test_lab_reads_what_the_guest_wrote(virtual_host: VirtualHost, assigned: Assigned) -> None:
+def test_lab_reads_what_the_guest_wrote(virtual_host: VirtualHost, disk: BlockDevice) -> None:
     """The bytes that the nested guest writes arrive in the lab's file."""
-    disk = BlockDevice(assigned.os, "/dev/nvme0n1")
-
     disk.fill(7, offset=8 * BLOCK, length=BLOCK)
 
-    image = Path(virtual_host.machine.evidence / "nvme.img").read_bytes()
-    assert image[8 * BLOCK : 9 * BLOCK] == pattern(7, 8 * BLOCK, BLOCK)
+    check_image(virtual_host, 7, 8 * BLOCK)
+
+
+@pytest.mark.negative_control("NST-19")
+def test_bytes_not_written_are_noticed(virtual_host: VirtualHost, disk: BlockDevice) -> None:
+    """The lab's file does not hold what the guest never wrote."""
+    disk.fill(8, offset=16 * BLOCK, length=BLOCK)
+
+    with must_fail():
+        check_image(virtual_host, 9, 16 * BLOCK)
+
+
+def sources(events: tuple[TraceEvent, ...]) -> Counter[Bdf]:
+    """Return how often the lab's IOMMU translated, by requester."""
+    return Counter(
+        Bdf(0, *(int(event.fields[key]) for key in ("bus", "device", "function")))
+        for event in events
+        if "iova" in event.fields
+    )
+
+
+def check_translated(events: tuple[TraceEvent, ...], source: Bdf) -> None:
+    """The IOMMU of the host translated DMA of *source*, at least once per two MiB page."""
+    assert sources(events)[source] > 0, sources(events)
+
+
+@pytest.mark.rule("NST-19")
+def test_dma_of_the_guest_is_translated(
+    virtual_host: VirtualHost, nvme: Assigned, disk: BlockDevice
+) -> None:
+    """The lab's IOMMU translates what the nvme of the nested guest reads and writes."""
+    with virtual_host.machine.tracing(TRANSLATE) as window:
+        assert disk.holds(DISK_SEED, offset=0, length=BLOCK)
+
+    check_translated(window.events, nvme.function.bdf)
+
+
+@pytest.mark.negative_control("NST-19")
+def test_silence_of_the_iommu_is_noticed(virtual_host: VirtualHost, nvme: Assigned) -> None:
+    """While the nvme is idle, no translation for it is counted."""
+    with virtual_host.machine.tracing(TRANSLATE) as window:
+        nvme.os.interrupts()
+
+    with must_fail():
+        check_translated(window.events, nvme.function.bdf)

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from harness.errors import ParseError
-from harness.model.pci import Bar, BarKind, Bdf
+from harness.model.pci import Bar, BarKind, Bdf, PciId
 from harness.parse.pci_sysfs import parse_function, parse_resource
 
 NONE = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
@@ -98,3 +98,28 @@ def test_a_bar_without_an_address_is_not_programmed() -> None:
 def test_a_broken_resource_file_is_refused(text: str, message: str) -> None:
     with pytest.raises(ParseError, match=message):
         parse_resource(text)
+
+
+def virtual() -> bytes:
+    return b"\xff" * 4 + config()[4:]
+
+
+def test_the_ids_of_a_virtual_function_are_those_the_kernel_knows() -> None:
+    function = parse_function(BDF, virtual(), PF, pci_id=PciId(0x8086, 0x10CA))
+
+    assert function.id == PciId(0x8086, 0x10CA)
+    assert function.config == virtual(), "what was read stays as it was read"
+
+
+def test_registers_are_believed_where_they_hold_ids() -> None:
+    function = parse_function(BDF, config(), PF, pci_id=PciId(0x8086, 0x10CA))
+
+    assert function.id == PciId(0x8086, 0x10C9)
+
+
+@pytest.mark.parametrize("read", [virtual(), b"\xff" * 4096])
+def test_a_function_without_ids_is_refused(read: bytes) -> None:
+    known = PciId(0x8086, 0x10CA) if read != virtual() else None
+
+    with pytest.raises(ParseError, match="vendor id reads ffff"):
+        parse_function(BDF, read, PF, pci_id=known)

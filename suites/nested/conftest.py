@@ -1,0 +1,154 @@
+"""Devices of the virtual host in the hands of a nested guest, and hosts that lack something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import LaunchFailed
+from harness.guest.block import BlockDevice
+from harness.guest.edu import Edu
+from harness.guest.keys import RunKey
+from harness.host.accelerator import Accel
+from harness.host.host import Host
+from harness.host.virtual import VirtualHost
+from harness.host.virtual_spec import INTEL_IOMMU, assigned_device, nested_spec
+from harness.lab.assigned import Assigned
+from harness.lab.hosts import open_virtual
+from harness.lab.nested import Nested, start_nested
+from harness.lab.parts import Parts
+from harness.lab.resident import Resident
+from harness.machine.command import MachineSpec
+
+Attempt = Callable[[Host, MachineSpec], str]
+
+
+@pytest.fixture
+def nvme(nested: Nested) -> Assigned:
+    """The nvme of the resident guest."""
+    return nested.assigned["nvme"]
+
+
+@pytest.fixture
+def disk(nvme: Assigned) -> BlockDevice:
+    """Its disk."""
+    return BlockDevice(nvme.os, "/dev/nvme0n1")
+
+
+@pytest.fixture
+def edu(nested: Nested) -> Iterator[Edu]:
+    """The edu of the resident guest: decodes memory, is bus master, does not interrupt."""
+    if "edu" not in nested.assigned:
+        pytest.skip("the host has no edu: a lab QEMU that has it would enable this")
+    assigned = nested.assigned["edu"]
+    device = Edu(assigned.os, assigned.bdf)
+    device.configure()
+    yield device
+    device.configure()
+
+
+@pytest.fixture
+def kvm(host: Host) -> None:
+    """KVM runs the guests of the host."""
+    if host.accelerator.accel is not Accel.KVM:
+        pytest.skip(f"counts what KVM does: needs it on the host ({host.accelerator.reason})")
+
+
+@pytest.fixture(scope="module")
+def through_qemu(resident: Resident, shared_evidence: Callable[[str], Path]) -> Iterator[Nested]:
+    """A guest whose nvme QEMU stands before: nothing mapped, no interrupt through KVM alone.
+
+    The resident guest goes first.
+    """
+    resident.give_up()
+    started = start_nested(
+        resident.host,
+        ["nvme"],
+        evidence=shared_evidence("through-qemu"),
+        properties={"x-no-mmap": True, "x-no-kvm-msix": True},
+    )
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def bare_host(
+    virtual_host: VirtualHost,
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
+) -> Iterator[VirtualHost]:
+    """A virtual host that has no IOMMU."""
+    opened = open_virtual(parts, key=run_key, evidence=shared_evidence("bare-host"), iommu=None)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def host_without_remapping(
+    virtual_host: VirtualHost,
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
+) -> Iterator[VirtualHost]:
+    """A virtual host whose IOMMU does not remap interrupts."""
+    opened = open_virtual(
+        parts,
+        key=run_key,
+        evidence=shared_evidence("host-without-remapping"),
+        iommu=INTEL_IOMMU.having(intremap=False),
+    )
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def attaching(host: Host, bdf: str, **options: str) -> MachineSpec:
+    """Return a machine to which the function at *bdf* is assigned; it never runs."""
+    spec = nested_spec(
+        accel=host.accelerator.option,
+        assigned=[assigned_device("nvme", bdf, options=options)],
+        name="attempt",
+    )
+    return replace(spec, paused=True)
+
+
+@pytest.fixture
+def attempt(evidence: Path) -> Iterator[Attempt]:
+    """Start a machine on any host; return what QEMU said if it refused, empty if it did not."""
+    with ExitStack() as stack:
+
+        def start(host: Host, spec: MachineSpec) -> str:
+            place = evidence / f"{spec.name}-{host.name}"
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(host.launch(spec, evidence=place))
+            except LaunchFailed as error:
+                return error.stderr
+            return ""
+
+        yield start
+
+
+@pytest.fixture
+def attach(attempt: Attempt) -> Callable[..., str]:
+    """Assign a function of a host to a machine; return what QEMU said against it.
+
+    ``attach(host, bdf, iommufd="backend")`` makes the backend too.
+    """
+
+    def start(host: Host, bdf: object, **options: str) -> str:
+        spec = attaching(host, str(bdf), **options)
+        backends = tuple(f"iommufd,id={name}" for name in (options.get("iommufd"),) if name)
+        return attempt(host, replace(spec, objects=backends))
+
+    return start
