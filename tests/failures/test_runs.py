@@ -8,14 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from harness import paths
 from harness.wait import wait_until
 
 StartRun = Callable[..., Any]
 SUITE = "intel_iommu/test_refusals.py"
-pytestmark = pytest.mark.usefixtures("parts")
 
 
 def test_ctrl_c_ends_a_run_with_its_summary_and_leaves_nothing(
