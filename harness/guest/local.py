@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
+import tempfile
 
 from harness import process
 from harness.errors import CommandFailed, Unreachable
@@ -34,26 +36,54 @@ class LocalTransport(LocalPlace):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        try:
-            out, err = child.communicate(stdin, timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            process.kill(child)
-            raise Unreachable(f"{self.name}: {text!r} did not end within {timeout:g} s") from error
+        with child:
+            try:
+                out, err = child.communicate(stdin, timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                process.kill(child)
+                seen = (error.output or b"") + (error.stderr or b"")
+                raise Unreachable(
+                    f"{self.name}: {text!r} did not end within {timeout:g} s",
+                    seen=seen.decode(errors="replace")[-1000:],
+                ) from error
+            except BaseException:
+                process.kill(child)
+                raise
         return completed(self.name, text, child.returncode, out, err, check=check)
 
     def open(self, command: Command) -> Conversation:
         """Start *command* and talk to it line by line."""
+        text = command_text(command)
+        if not isinstance(command, str):  # text may be more than one command
+            text = f"exec {text}"
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the conversation)
         child = process.start(
-            ["sh", "-c", "exec " + command_text(command)],
+            ["sh", "-c", text],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=complaints,
         )
         assert child.stdin is not None and child.stdout is not None
+        stdin, stdout = child.stdin, child.stdout
         ours, theirs = socket.socketpair()
-        pump(child.stdout.read1, lambda data: theirs.sendall(data), theirs.close)  # type: ignore[attr-defined]
-        return LineConversation(
-            self.name, ours, child.stdin.write, child.stdin.flush, lambda: _end_child(child)
-        )
+
+        def write(data: bytes) -> None:
+            stdin.write(data)
+            stdin.flush()
+
+        def last_words() -> str:
+            return os.pread(complaints.fileno(), 65536, 0).decode(errors="replace")
+
+        def end() -> None:
+            _end_child(child)
+            complaints.close()
+
+        def finish() -> None:
+            theirs.close()
+            stdout.close()
+
+        pump(lambda size: os.read(stdout.fileno(), size), theirs.sendall, finish)
+        return LineConversation(self.name, ours, write, end, last_words=last_words)
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file, whole."""

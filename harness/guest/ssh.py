@@ -10,11 +10,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 
 from harness.errors import CommandFailed, Unreachable, WaitTimeout
+from harness.guest.remote_process import RemoteProcess
 from harness.guest.transport import (
     Command,
     Completed,
@@ -28,12 +30,42 @@ from harness.machine.place import Process
 from harness.step import step
 from harness.wait import Guard, wait_until
 
+ANSWER = 30.0
+"""Seconds for the far end to accept a channel and a command."""
+NO_STATUS = -1
+"""What paramiko says when a channel closed without exit status: a signal, or the end of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHost:
+    """How a host that is not ours proves who it is.
+
+    :param known_hosts: OpenSSH file with its key; None: ``~/.ssh/known_hosts``.
+    :param trust_new: without a file, take any key (for loopback addresses).
+    """
+
+    name: str
+    port: int
+    known_hosts: Path | None = None
+    trust_new: bool = False
+
+    def prepare(self, client: paramiko.SSHClient) -> None:
+        """Let *client* accept what this says and nothing else."""
+        if self.known_hosts is not None:
+            client.load_system_host_keys(os.fspath(self.known_hosts))
+        elif self.trust_new:
+            client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        else:
+            client.load_system_host_keys()
+
 
 class SshTransport:
     """Commands over one SSH connection.
 
     :param dial: returns a new connected stream to the SSH server; may raise OSError.
-    :param key: private key file, made for this run.
+    :param key: private key file; None tries the agent and the keys of the user.
+    :param host_key: the key it must show: kind and base64.
+    :param known: where its key is looked up, if *host_key* is not given.
     :param probe: path of the static helper there.
     :param guards: called while waiting; they raise when the system is known to be dead.
     """
@@ -47,6 +79,7 @@ class SshTransport:
         user: str = "root",
         probe: str = "/usr/bin/probe",
         host_key: str = "",
+        known: KnownHost | None = None,
         guards: Sequence[Guard] = (),
     ) -> None:
         self._name = name
@@ -54,10 +87,10 @@ class SshTransport:
         self._key = key
         self._user = user
         self._host_key = host_key
+        self._known = known
         self._guards = tuple(guards)
         self.probe = probe
         self._ssh: paramiko.SSHClient | None = None
-        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -71,7 +104,17 @@ class SshTransport:
         return f"{key.get_name()} {key.get_base64()}"
 
     def check(self) -> None:
-        """Raise if the machine behind it is known to be dead, and why."""
+        """Raise if the system is known to be dead or out of reach, and why. A guard for waits."""
+        self._ask_guards()
+        if self._ssh is not None:
+            transport = self._ssh.get_transport()
+            if transport is None or not transport.is_active():
+                raise Unreachable(
+                    f"{self._name}: the SSH connection is gone",
+                    hint="did the system crash, or the network go?",
+                )
+
+    def _ask_guards(self) -> None:
         for guard in self._guards:
             guard()
 
@@ -81,12 +124,21 @@ class SshTransport:
         :raise Unreachable: no SSH in time; the last cause is in the message.
         """
         last = ["nothing tried"]
+        old, self._ssh = self._ssh, None
+        if old is not None:
+            old.close()
 
         def attempt() -> bool:
             try:
                 self._ssh = self._connect()
             except (OSError, EOFError, paramiko.SSHException) as error:
                 last[0] = f"{type(error).__name__}: {error}"
+                if hint := _why_never(error):
+                    raise Unreachable(
+                        f"{self._name} refuses us, or is not who it should be",
+                        seen=last[0],
+                        hint=hint,
+                    ) from error
                 return False
             return True
 
@@ -104,19 +156,24 @@ class SshTransport:
 
     def _connect(self) -> paramiko.SSHClient:
         client = paramiko.SSHClient()
+        name, port = self._name, 22
         if self._host_key:
             kind, blob = self._host_key.split()[:2]
-            entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{self._name} {kind} {blob}")
+            entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{name} {kind} {blob}")
             if entry is not None and entry.key is not None:
-                client.get_host_keys().add(self._name, kind, entry.key)
+                client.get_host_keys().add(name, kind, entry.key)
+        elif self._known is not None:
+            name, port = self._known.name, self._known.port
+            self._known.prepare(client)
         else:
-            # Physical hosts are checked by their known_hosts in SshHost; a guest of ours whose
-            # key is not known yet is behind a socket that only this process holds.
+            # A guest of ours whose key is not known yet is behind a socket that only this
+            # process holds.
             client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
         stream = self._dial()
         try:
             client.connect(
-                self._name,
+                name,
+                port=port,
                 username=self._user,
                 key_filename=os.fspath(self._key) if self._key else None,
                 sock=stream,
@@ -134,23 +191,35 @@ class SshTransport:
 
     @property
     def _transport(self) -> paramiko.Transport:
+        self.check()
         transport = self._ssh.get_transport() if self._ssh is not None else None
-        if transport is None or not transport.is_active():
-            for guard in self._guards:
-                guard()
-            raise Unreachable(f"{self._name}: the SSH connection is gone")
+        if transport is None:
+            raise Unreachable(f"{self._name}: not logged in")
         return transport
 
     def channel(self, command: Command) -> paramiko.Channel:
-        """Start *command* on a channel of its own."""
+        """Start *command* on a channel of its own.
+
+        :raise Unreachable: the system does not answer.
+        """
+        text = command_text(command)
+        channel: paramiko.Channel | None = None
         try:
-            channel = self._transport.open_session(timeout=30)
-            channel.exec_command(command_text(command))
+            channel = self._transport.open_session(timeout=ANSWER)
+            # exec_command() waits for an answer without end; closing the channel ends that.
+            watch = threading.Timer(ANSWER, channel.close)
+            watch.daemon = True
+            watch.start()
+            try:
+                channel.exec_command(text)
+            finally:
+                watch.cancel()
         except (paramiko.SSHException, EOFError, OSError) as error:
-            for guard in self._guards:
-                guard()
+            if channel is not None:
+                channel.close()
+            self._ask_guards()
             raise Unreachable(
-                f"{self._name}: could not start {command_text(command)!r}", seen=str(error)
+                f"{self._name}: could not start {text!r}", seen=str(error)
             ) from error
         return channel
 
@@ -169,42 +238,49 @@ class SshTransport:
     def run(
         self, command: Command, *, timeout: float = 60, stdin: bytes = b"", check: bool = True
     ) -> Completed:
-        """Run *command* to its end; see `Transport.run`."""
+        """Run *command* to its end; see `Transport.run`.
+
+        What does not end in time is left to itself: SSH has no way to end it for sure.
+        """
         text = command_text(command)
+        status, out, err = self._run(text, timeout=timeout, stdin=stdin)
+        return completed(self._name, text, status, out, err, check=check)
+
+    def _run(self, text: str, *, timeout: float, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
         channel = self.channel(text)
+        out, err = io.BytesIO(), io.BytesIO()
         try:
-            out, err = self._exchange(channel, stdin, time.monotonic() + timeout, text, timeout)
+            _feed(channel, stdin)
+            self._gather(channel, out, err, timeout, text)
             status = channel.recv_exit_status()
-            if status == -1:  # the channel closed without one
-                for guard in self._guards:
-                    guard()
-                raise Unreachable(
-                    f"{self._name}: the connection ended during {text!r}",
-                    seen=(out + err).decode(errors="replace")[-1000:],
-                )
-            return completed(self._name, text, status, out, err, check=check)
+            if status != NO_STATUS or channel.eof_received:
+                return status, out.getvalue(), err.getvalue()
+            self._ask_guards()
+            raise self._cut_off(text, out, err)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            for guard in self._guards:
-                guard()
-            raise Unreachable(
-                f"{self._name}: the connection ended during {text!r}", seen=str(error)
-            ) from error
+            self._ask_guards()
+            raise self._cut_off(text, out, err) from error
         finally:
             channel.close()
 
-    def _exchange(
-        self, channel: paramiko.Channel, stdin: bytes, deadline: float, text: str, limit: float
-    ) -> tuple[bytes, bytes]:
-        """Feed *stdin* and gather both streams until the far end closes."""
-        out, err = io.BytesIO(), io.BytesIO()
-        event = threading.Event()
-        channel.in_buffer.set_event(event)
-        channel.in_stderr_buffer.set_event(event)
-        channel.settimeout(limit)
-        channel.sendall(stdin)
-        channel.shutdown_write()
+    def _cut_off(self, text: str, out: io.BytesIO, err: io.BytesIO) -> Unreachable:
+        return Unreachable(
+            f"{self._name}: the connection ended during {text!r}",
+            seen=(out.getvalue() + err.getvalue()).decode(errors="replace")[-1000:],
+        )
+
+    def _gather(
+        self, channel: paramiko.Channel, out: io.BytesIO, err: io.BytesIO, limit: float, text: str
+    ) -> None:
+        """Gather both streams until the far end closes them and says the exit status."""
+        deadline = time.monotonic() + limit
+        news = threading.Event()
+        channel.in_buffer.set_event(news)
+        channel.in_stderr_buffer.set_event(news)
         while True:
-            event.clear()
+            # In this order: what arrives after the look at the end is not lost to it.
+            ended = channel.closed or (channel.eof_received and channel.exit_status_ready())
+            news.clear()
             idle = True
             while channel.recv_ready():
                 out.write(channel.recv(65536))
@@ -212,19 +288,18 @@ class SshTransport:
             while channel.recv_stderr_ready():
                 err.write(channel.recv_stderr(65536))
                 idle = False
-            if idle and channel.exit_status_ready() and (channel.eof_received or channel.closed):
-                return out.getvalue(), err.getvalue()
-            if idle and channel.closed:
-                return out.getvalue(), err.getvalue()
-            for guard in self._guards:
-                guard()
+            if ended:
+                return
+            self._ask_guards()
             if time.monotonic() > deadline:
                 raise Unreachable(
                     f"{self._name}: {text!r} did not end within {limit:g} s",
                     seen=(out.getvalue() + err.getvalue()).decode(errors="replace")[-1000:],
                 )
-            if idle:
-                channel.status_event.wait(0.005) if channel.eof_received else event.wait(0.2)
+            if idle and channel.eof_received:
+                channel.status_event.wait(0.2)
+            elif idle:
+                news.wait(0.2)
 
     def open(self, command: Command) -> Conversation:
         """Start *command* and talk to it line by line."""
@@ -232,7 +307,12 @@ class SshTransport:
         ours, theirs = socket.socketpair()
         pump(channel.recv, theirs.sendall, theirs.close)
         return LineConversation(
-            self._name, ours, channel.sendall, lambda: None, lambda: channel.close()
+            self._name,
+            ours,
+            channel.sendall,
+            channel.close,
+            last_words=lambda: _complaint(channel),
+            check=self.check,
         )
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str], log: str) -> Process:
@@ -241,14 +321,19 @@ class SshTransport:
         for key, value in env.items():
             words += ["--env", f"{key}={value}"]
         channel = self.channel([*words, "--", *argv])
-        return _RemoteProcess(self._name, channel)
+        return RemoteProcess(self._name, channel)
 
     def connect(self, path: str, *, timeout: float) -> socket.socket:
         """Return a stream to the Unix socket *path* of that system."""
         channel = self.channel([self.probe, "relay", "--wait", f"{timeout:g}", path])
         ours, theirs = socket.socketpair()
-        pump(channel.recv, theirs.sendall, lambda: _shut(theirs))
-        pump(theirs.recv, channel.sendall, lambda: channel.close())
+
+        def finish() -> None:
+            channel.close()
+            theirs.close()
+
+        pump(channel.recv, theirs.sendall, lambda: theirs.shutdown(socket.SHUT_WR))
+        pump(theirs.recv, channel.sendall, finish)
         return ours
 
     def make_directory(self) -> str:
@@ -261,14 +346,15 @@ class SshTransport:
             self.run(["rm", "-rf", "--", path])
 
     def read(self, path: str, *, offset: int = 0) -> bytes:
-        """Return a file's bytes from *offset* on, empty if there is none."""
+        """Return a file's bytes from *offset* on, empty if there is none.
+
+        :raise CommandFailed: it is there and cannot be read.
+        """
         quoted = shlex.quote(path)
         command = f"cat {quoted}" if offset == 0 else f"tail -c +{offset + 1} {quoted}"
-        channel = self.channel(f"[ -e {quoted} ] && {command}")
-        try:
-            out, _ = self._exchange(channel, b"", time.monotonic() + 120, command, 120)
-        finally:
-            channel.close()
+        command = f"if [ -e {quoted} ]; then {command}; fi"
+        status, out, err = self._run(command, timeout=120)
+        completed(self._name, command, status, b"", err, check=True)
         return out
 
     def size(self, path: str) -> int:
@@ -288,71 +374,28 @@ class SshTransport:
             self._ssh = None
 
 
-class _RemoteProcess:
-    """A process under ``probe run`` at the far end of a channel."""
-
-    def __init__(self, where: str, channel: paramiko.Channel) -> None:
-        self._channel = channel
-        self._where = where
-        self._lock = threading.Lock()
-        self._said = b""
-        self._status: int | None = None
-        self._pid = self._first_line()
-
-    def _first_line(self) -> int:
-        self._channel.settimeout(30)
-        while b"\n" not in self._said:
-            try:
-                data = self._channel.recv(4096)
-            except TimeoutError as error:
-                raise Unreachable(f"{self._where}: no answer from probe run") from error
-            if not data:
-                break
-            self._said += data
-        line = self._said.split(b"\n")[0].decode(errors="replace")
-        if not line.startswith("pid="):
-            stderr = self._channel.recv_stderr(4096).decode(errors="replace")
-            raise OSError(2, f"probe run: {stderr.strip() or line}")
-        return int(line[4:])
-
-    @property
-    def pid(self) -> int:
-        """Process id there."""
-        return self._pid
-
-    def poll(self) -> int | None:
-        """Return the exit status (negative: signal), None while it runs."""
-        with self._lock:
-            if self._status is None:
-                while self._channel.recv_ready():
-                    self._said += self._channel.recv(4096)
-                self._status = self._parse()
-            return self._status
-
-    def _parse(self) -> int | None:
-        for line in self._said.decode(errors="replace").splitlines():
-            if line.startswith("exit="):
-                return int(line[5:])
-            if line.startswith("signal="):
-                return -int(line[7:])
-        if self._channel.closed or self._channel.eof_received:
-            return -9  # the far end is gone, and what it ran with it
-        return None
-
-    def kill(self) -> int:
-        """Close its input: ``probe run`` kills the group, reaps and says so."""
-        with contextlib.suppress(OSError, paramiko.SSHException, EOFError):
-            self._channel.shutdown_write()
-        deadline = time.monotonic() + 15
-        self._channel.settimeout(15)
-        while self.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(TimeoutError, OSError):
-                data = self._channel.recv(4096)
-                with self._lock:
-                    self._said += data
-        self._channel.close()
-        return self._status if self._status is not None else -9
+def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
+    """Give *stdin* to a command, in a thread: it may want to be read before it reads."""
+    if not stdin:
+        channel.shutdown_write()
+        return
+    rest = io.BytesIO(stdin)
+    pump(rest.read, channel.sendall, channel.shutdown_write)
 
 
-def _shut(stream: socket.socket) -> None:
-    stream.shutdown(socket.SHUT_WR)
+def _complaint(channel: paramiko.Channel) -> str:
+    said = b""
+    while channel.recv_stderr_ready():
+        said += channel.recv_stderr(65536)
+    return said.decode(errors="replace")
+
+
+def _why_never(error: Exception) -> str:
+    """Return what to do about an error that trying again does not cure, or nothing."""
+    if isinstance(error, paramiko.BadHostKeyException):
+        return "its host key has changed: is it the right host? then correct known_hosts"
+    if "not found in known_hosts" in str(error):
+        return "log in with ssh once, or give its key: ssh://…?known_hosts=FILE"
+    if isinstance(error, paramiko.AuthenticationException) and "timeout" not in str(error).lower():
+        return "is the key right (ssh://…?key=FILE), and may this user log in?"
+    return ""

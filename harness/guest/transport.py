@@ -11,6 +11,7 @@ import contextlib
 import shlex
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,7 @@ import paramiko
 
 from harness.errors import CommandFailed, Unreachable
 from harness.machine.place import Place
+from harness.wait import Guard
 
 Command = str | Sequence[str]
 
@@ -29,6 +31,7 @@ class Completed:
 
     command: str
     exit_status: int
+    """Negative: ended by a signal; its number, or 1 where only that is known (SSH)."""
     stdout: str
     stderr: str
 
@@ -77,44 +80,59 @@ class Conversation(Protocol):
 
 
 class LineConversation:
-    """A `Conversation` over a socket for reading and a function for writing."""
+    """A `Conversation` over a socket for reading and a function for writing.
+
+    :param write: gives all bytes to the program's input.
+    :param end: closes that input and lets the program end.
+    :param last_words: returns what the program said on stderr.
+    :param check: a guard: raises when the system is known to be dead.
+    """
 
     def __init__(
         self,
         where: str,
         stream: socket.socket,
         write: Callable[[bytes], object],
-        flush: Callable[[], object],
         end: Callable[[], None],
+        *,
+        last_words: Callable[[], str] = lambda: "",
+        check: Guard = lambda: None,
     ) -> None:
         self._where = where
         self._stream = stream
         self._write = write
-        self._flush = flush
         self._end = end
+        self._last_words = last_words
+        self._check = check
         self._buffer = b""
 
     def send(self, line: str) -> None:
-        """Write one line."""
-        self._write(line.encode() + b"\n")
-        self._flush()
+        """Write one line.
+
+        :raise Unreachable: the program ended.
+        """
+        try:
+            self._write(line.encode() + b"\n")
+        except (OSError, ValueError) as error:
+            raise self._ended() from error
 
     def receive(self, *, timeout: float = 30) -> str:
         """Return the next line."""
-        self._stream.settimeout(timeout)
+        deadline = time.monotonic() + timeout
         while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Unreachable(
+                    f"{self._where}: no line within {timeout:g} s", seen=self._seen()
+                )
+            self._stream.settimeout(min(left, 0.5))
             try:
                 data = self._stream.recv(65536)
-            except TimeoutError as error:
-                raise Unreachable(
-                    f"{self._where}: no line within {timeout:g} s",
-                    seen=self._buffer.decode(errors="replace"),
-                ) from error
+            except TimeoutError:
+                self._check()
+                continue
             if not data:
-                raise Unreachable(
-                    f"{self._where}: the program ended",
-                    seen=self._buffer.decode(errors="replace"),
-                )
+                raise self._ended()
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode(errors="replace").rstrip("\r")
@@ -123,6 +141,13 @@ class LineConversation:
         """End it."""
         self._end()
         self._stream.close()
+
+    def _ended(self) -> Unreachable:
+        self._check()
+        return Unreachable(f"{self._where}: the program ended", seen=self._seen())
+
+    def _seen(self) -> str:
+        return self._buffer.decode(errors="replace") + self._last_words()
 
 
 def pump(
