@@ -57,12 +57,16 @@ class Resident:
             options=options, properties=properties, each=each,
         ))  # fmt: skip
 
+    def special(self, name: str, start: Callable[[Path], Nested]) -> Nested:
+        """Return the machine called *name*, made by *start* unless it is there already."""
+        return self._keep(name, start)
+
     def _keep(self, wish: object, start: Callable[[Path], Nested]) -> Nested:
         if self._running is not None and not self._is_well(wish):
             self.give_up()
         if self._running is None:
             self._started += 1
-            kind = "resident" if wish == "resident" else "firmware"
+            kind = wish if isinstance(wish, str) else "firmware"
             self._running = start(self._make_evidence(f"{kind}-{self._started}"))
             self._wish = wish
         return self._running

@@ -1,23 +1,52 @@
-"""What QEMU must refuse, with its exact words."""
+"""What QEMU must refuse, with its exact words, and that it refuses nothing beside it."""
+
+from __future__ import annotations
 
 import pytest
 
+from harness.host.accelerator import Accel
 from harness.host.host import Host
-from harness.machine.command import Device, MachineSpec
-from harness.suite_fixtures import Refusal
+from harness.machine.outcome import Outcome
+from harness.machine.vtd import refusal_spec
+from harness.model.vtd_refusals import REFUSALS, RefusalCase, counterpart
+from harness.testing import must_fail
+from suites.intel_iommu.conftest import OutcomeOf
 
 
-@pytest.mark.rule("VTD-02")
-def test_interrupt_remapping_needs_a_split_irqchip(host: Host, refusal: Refusal) -> None:
-    """``intremap=on`` with the whole irqchip in the kernel is refused."""
-    spec = MachineSpec(
-        "refused",
-        accel=host.accelerator.option,
-        machine_options={"kernel-irqchip": "on"},
-        iommu=Device("intel-iommu", "iommu", options={"intremap": True}),
+def check_outcome(outcome: Outcome, words: str | None) -> None:
+    """QEMU refuses in an orderly way and with *words*; None: it accepts."""
+    assert outcome.accepted == (words is None), f"expected {words or 'no refusal'!r}: {outcome}"
+    assert words is None or (outcome.orderly and words in outcome.said), (
+        f"expected exit status 1 and {words!r}; QEMU said: {outcome.said}"
     )
 
-    assert (
-        "Interrupt Remapping cannot work with kernel-irqchip=on, please use 'split|off'."
-        in refusal(spec)
-    )
+
+def expected_words(host: Host, case: RefusalCase) -> str | None:
+    """What this QEMU must say to *case*."""
+    properties = host.qemu.features.device_properties(case.driver)
+    kvm = host.accelerator.accel is Accel.KVM
+    return case.expected(host.qemu.version, properties, kvm=kvm)
+
+
+CASES = [pytest.param(c, id=c.name, marks=pytest.mark.rule(c.rule)) for c in REFUSALS]
+CONTROLS = [
+    pytest.param(c, id=c.name, marks=pytest.mark.negative_control(c.rule)) for c in REFUSALS
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused_with_these_words(host: Host, outcome: OutcomeOf, case: RefusalCase) -> None:
+    """A set-up of IOMMUs that cannot work is refused with exit status 1 and the reason."""
+    said = outcome(refusal_spec(case, accel=host.accelerator.option))
+
+    check_outcome(said, expected_words(host, case))
+
+
+@pytest.mark.parametrize("case", CONTROLS)
+def test_the_other_way_is_noticed(host: Host, outcome: OutcomeOf, case: RefusalCase) -> None:
+    """The check of a refusal fails where QEMU accepts, and that of an acceptance where not."""
+    words = expected_words(host, case)
+    other = outcome(refusal_spec(counterpart(case, words), accel=host.accelerator.option))
+
+    with must_fail():
+        check_outcome(other, words)

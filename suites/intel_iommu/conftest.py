@@ -1,0 +1,118 @@
+"""Machines with an intel-iommu, for the tests of this area.
+
+===============  ===============================================================================
+``observe``      looks at a paused machine with some `VtdConfig`; each is started once
+``spare``        a function of the host to assign; the resident guest goes
+``outcome``      starts a machine that QEMU may refuse; each is started once
+``used_machine`` the machine of ``vtd_guest``, to be spoilt
+``vtd_guest``    a booted guest with intel-iommu, caching mode and assigned devices (shared)
+===============  ===============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.host.host import Host
+from harness.lab.nested import Nested, start_nested
+from harness.lab.resident import Resident
+from harness.lab.vtd import Observed, Observer, accelerator_for
+from harness.machine.command import Device, MachineSpec
+from harness.machine.machine import Machine
+from harness.machine.outcome import Outcome
+from harness.model.pci import PciFunction
+from harness.model.vtd_config import VtdConfig
+from harness.model.vtd_expected import Irqchip
+
+Observe = Callable[[VtdConfig], Observed]
+OutcomeOf = Callable[[MachineSpec], Outcome]
+
+GUEST = VtdConfig.of(intremap=True, caching_mode=True, device_iotlb=True)
+"""How the booted guest's intel-iommu is set up."""
+
+TRACED = ("vtd_dmar_enable", "vtd_switch_address_space")
+"""Trace events that are on in the booted guest from its first instruction."""
+
+EMULATED = Device("edu", "stray", "pcie.0", "0xd", {"dma_mask": "0xffffffffffffffff"})
+"""An emulated function of the booted guest that no driver has."""
+
+
+@pytest.fixture(scope="package")
+def observer(host: Host, shared_evidence: Callable[[str], Path]) -> Observer:
+    """Remembers what was seen."""
+    return Observer(host, shared_evidence)
+
+
+def _accel(host: Host, irqchip: Irqchip) -> str:
+    accel = accelerator_for(host, irqchip)
+    if accel is None:
+        pytest.skip(
+            f"kernel-irqchip={irqchip.value} needs KVM on the host: {host.accelerator.reason};"
+            " a host with a working /dev/kvm would enable this"
+        )
+    return accel
+
+
+@pytest.fixture
+def observe(observer: Observer, host: Host) -> Observe:
+    """Look at a paused machine with some set-up of intel-iommu."""
+    return lambda config: observer.observe(config, accel=_accel(host, config.irqchip))
+
+
+@pytest.fixture
+def outcome(observer: Observer) -> OutcomeOf:
+    """Start a machine that QEMU may refuse, and say what came of it."""
+    return observer.outcome
+
+
+@pytest.fixture
+def spare(resident: Resident) -> PciFunction:
+    """A function of the host that is with vfio-pci and in no machine; the resident guest goes."""
+    if not resident.names:
+        pytest.skip(
+            "the host has none of the test devices to assign: a lab QEMU that has them would"
+            " enable this (--l0-qemu debian:trixie)"
+        )
+    return resident.free(resident.names[0])
+
+
+@pytest.fixture
+def vtd_guest(resident: Resident, evidence: Path) -> Nested:
+    """A booted guest that uses its intel-iommu, with an assigned nvme; the resident one goes."""
+
+    def start(place: Path) -> Nested:
+        return start_nested(
+            resident.host,
+            tuple(name for name in ("nvme",) if name in resident.names),
+            evidence=place,
+            iommu=Device("intel-iommu", "iommu", options=GUEST.device_options),
+            append="intel_iommu=on iommu.strict=1",
+            emulated=(EMULATED,),
+            extra=[word for event in TRACED for word in ("-trace", event)],
+        )
+
+    guest = resident.special("vtd-guest", start)
+    guest.machine.evidence_for(evidence)
+    return guest
+
+
+@pytest.fixture
+def used_machine(vtd_guest: Nested, resident: Resident) -> Iterator[Machine]:
+    """The machine of that guest, to do with as one likes: it ends with the test."""
+    if vtd_guest.guest is not None:
+        vtd_guest.guest.keep_kernel_log()
+        vtd_guest.guest.close()
+        vtd_guest.guest = None
+    yield vtd_guest.machine
+    resident.give_up()
+
+
+@pytest.fixture
+def vtd_config(host: Host) -> VtdConfig:
+    """How the booted guest's intel-iommu is set up, on this host."""
+    kvm = accelerator_for(host, Irqchip.SPLIT) is not None
+    return replace(GUEST, irqchip=Irqchip.SPLIT if kvm else Irqchip.TCG)
