@@ -6,15 +6,20 @@ search path that holds links to the real coreutils and the fakes below, nothing 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+# They take milliseconds; one that hangs must not hold up the others for the usual ten minutes.
+pytestmark = pytest.mark.timeout(120)
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "trapline"
 REAL = (
@@ -22,15 +27,15 @@ REAL = (
     *("rm", "sed", "sha256sum", "sleep", "tail", "tr", "true"),
 )
 
-DEFAULT_SIGNALS = (str(shutil.which("env")), "--default-signal=INT")
-
+# "exec cat", because dash 0.5.12 loses a SIGINT that comes while it forks: the child that is not
+# yet cat drops it, and dash then waits for a child that was never told.
 PYTHON = """#!/bin/sh
 [ "$1" = -c ] || echo "python $*" >>"$CALLS"
 case $1,$2 in
 -c,*) [ ! -e "$FAKES/no-venv" ] && echo "3.12 $FAKES/python3" ;;
 -m,venv) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 -m,pip)
-    if [ -e "$FAKES/wait" ]; then echo started >"$FAKES/started"; cat "$FAKES/wait"; fi
+    if [ -e "$FAKES/wait" ]; then echo started >"$FAKES/started"; exec cat "$FAKES/wait"; fi
     if [ -e "$FAKES/pip-says" ]; then cat "$FAKES/pip-says"; exit 1; fi ;;
 -P,-m) shift 3; printf 'command:%s\\n' "$*" ;;
 esac
@@ -64,14 +69,21 @@ class System:
     fakes: Path
     calls_file: Path
     cache: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def end(self) -> None:
+        """Kill what a failed test left running."""
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def start(
         self, *arguments: str, launcher: Path | None = None, **environment: str
     ) -> subprocess.Popen[str]:
         """Begin to run the launcher, without a terminal."""
-        return subprocess.Popen(
-            # A worker of xdist ignores SIGINT, and a shell cannot trap what it inherits ignored.
-            [*DEFAULT_SIGNALS, launcher or self.checkout / "trapline", *arguments],
+        process = subprocess.Popen(
+            [launcher or self.checkout / "trapline", *arguments],
             env={
                 "PATH": str(self.fakes),
                 "HOME": str(self.cache.parent),
@@ -87,6 +99,8 @@ class System:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def run(
         self, *arguments: str, launcher: Path | None = None, **environment: str
@@ -117,7 +131,7 @@ class System:
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> System:
+def system(tmp_path: Path) -> Iterator[System]:
     """A system with everything, in a path with a space, seen by a user without rights."""
     home = tmp_path / "a path"
     fakes = home / "bin"
@@ -133,7 +147,8 @@ def system(tmp_path: Path) -> System:
     made = System(checkout, fakes, home / "calls", home / "ca che")
     for name, text in (("python3", PYTHON), ("apt-get", APT_GET), ("id", ID), ("sudo", SUDO)):
         made.add(name, text)
-    return made
+    yield made
+    made.end()
 
 
 @pytest.fixture

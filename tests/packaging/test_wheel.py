@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RUBBISH = {"__pycache__", "results", "dist", "build", ".git"}
+RUBBISH = {".hypothesis", "__pycache__", "results", "dist", "build", ".git"}
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
