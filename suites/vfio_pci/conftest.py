@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
+from harness.errors import LaunchFailed
 from harness.lab.assigned import Assigned
+from harness.machine.command import MachineSpec
 from harness.model.vfio_mapping import VfioOptions
-from harness.suite_fixtures import FirmwareOnly
+from harness.suite_fixtures import FirmwareOnly, Launch
+
+Complaint = Callable[[MachineSpec], str]
 
 VARIANTS = {
     "nvme": VfioOptions(msix_relocation=2),
@@ -22,3 +26,17 @@ VARIANTS = {
 def variants(firmware_only: FirmwareOnly) -> Mapping[str, Assigned]:
     """Devices of a machine with firmware only: nvme relocated, e1000e and edu not mapped."""
     return firmware_only(each=VARIANTS).assigned
+
+
+@pytest.fixture
+def complaint(launch: Launch) -> Complaint:
+    """Start a machine; return what QEMU said when it would not start, '' if it started."""
+
+    def start(spec: MachineSpec) -> str:
+        try:
+            launch(spec)
+        except LaunchFailed as said:
+            return said.stderr or said.summary
+        return ""
+
+    return start
