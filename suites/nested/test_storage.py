@@ -45,18 +45,18 @@ def check_image(host: VirtualHost, seed: int, offset: int) -> None:
 @pytest.mark.rule("NST-19")
 def test_lab_reads_what_the_guest_wrote(virtual_host: VirtualHost, disk: BlockDevice) -> None:
     """The bytes that the nested guest writes arrive in the lab's file."""
-    disk.fill(7, offset=8 * BLOCK, length=BLOCK)
+    disk.fill(7, offset=64 * BLOCK, length=BLOCK)
 
-    check_image(virtual_host, 7, 8 * BLOCK)
+    check_image(virtual_host, 7, 64 * BLOCK)
 
 
 @pytest.mark.negative_control("NST-19")
 def test_bytes_not_written_are_noticed(virtual_host: VirtualHost, disk: BlockDevice) -> None:
     """The lab's file does not hold what the guest never wrote."""
-    disk.fill(8, offset=16 * BLOCK, length=BLOCK)
+    disk.fill(8, offset=80 * BLOCK, length=BLOCK)
 
     with must_fail():
-        check_image(virtual_host, 9, 16 * BLOCK)
+        check_image(virtual_host, 9, 80 * BLOCK)
 
 
 def sources(events: tuple[TraceEvent, ...]) -> Counter[Bdf]:
