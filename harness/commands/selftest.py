@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import harness
-from harness.errors import ConfigError
+from harness.errors import ConfigError, ImageError, MissingPackage
 
 DEV_MODULES = {
     "build": "build",
@@ -29,7 +30,7 @@ DEV_MODULES = {
 }
 """Module to import: distribution that brings it. All are in the ``dev`` extra."""
 
-SLOW = ("tests/quality/test_types.py", "tests/packaging")
+SLOW = ("tests/quality/test_types.py", "tests/packaging", "tests/failures")
 """What ``--fast`` leaves out."""
 
 _OWN_PROCESSES = ("-n", "--numprocesses", "--dist", "--pdb", "--trace", "-s", "--capture=no")
@@ -46,8 +47,24 @@ def run(arguments: Sequence[str] = (), *, fast: bool = False) -> int:
     """
     root = checkout()
     require_dev_packages(root)
+    if not fast:
+        _make_images()
     with contextlib.chdir(root):
         return int(pytest.main(pytest_arguments(arguments, fast=fast, workers=_workers())))
+
+
+def _make_images() -> None:
+    """Have the images that tests of real failures start; without a mirror those tests skip."""
+    from harness.images.images import Images
+    from harness.lab.parts import Parts
+    from harness.report.build_progress import build_progress
+    from harness.settings import Settings
+
+    try:
+        with build_progress() as progress:
+            Parts(Settings(), Images(progress=progress)).gather()
+    except (ImageError, MissingPackage) as error:
+        print(f"trapline: tests that start real machines will skip: {error}", file=sys.stderr)
 
 
 def checkout() -> Path:

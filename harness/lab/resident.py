@@ -76,6 +76,7 @@ class Resident:
             return False
         try:
             self._running.machine.check()
+            self._running.machine.check_running()
         except HarnessError as error:
             log.warning("%s is started again: %s", self._running.machine.spec.name, error.summary)
             return False

@@ -326,6 +326,19 @@ class Machine:
             raise MachineDied(f"{self.spec.name}: already ended", evidence=self.evidence)
         return self._console
 
+    def check_running(self) -> None:
+        """Raise if the vCPUs stand still for another reason than our own ``stop``.
+
+        :raise MachineDied: ``internal-error`` after a KVM failure, ``guest-panicked``, ….
+        """
+        status = self.qmp.execute("query-status")["status"]
+        if status not in ("running", "paused", "prelaunch"):
+            raise MachineDied(
+                f"{self.spec.name}: its vCPUs stopped: {status}",
+                seen=self.stderr()[-2000:],
+                evidence=self.evidence / "qemu.log",
+            )
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Hold the vCPUs while inside, so that map and counters belong together."""
