@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import pytest
+
+log = logging.getLogger(__name__)
 
 
 def only(*names: str) -> pytest.MarkDecorator:
@@ -22,6 +25,8 @@ def must_fail() -> Iterator[None]:
     """
     try:
         yield
-    except AssertionError:
+    except AssertionError as failure:
+        # The control's evidence: what the check said of the subject that breaks the rule.
+        log.info("the check fails, as it must: %s", str(failure).partition("\n")[0])
         return
     pytest.fail("the check passed on a subject that breaks the rule: it cannot fail")
