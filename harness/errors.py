@@ -6,7 +6,8 @@
     ├── ConfigError      what was asked for is wrong           usage error, before collection
     ├── HostError        the box under test cannot do it       error, never a failure
     │   ├── DeviceBusy
-    │   ├── NoIommu
+    │   ├── NoIommu          skip, with the reason
+    │   ├── MissingDevice    skip, with the reason
     │   └── MissingPackage
     ├── ImageError       an image could not be made or is damaged
     ├── MachineError     a QEMU process
@@ -80,6 +81,10 @@ class DeviceBusy(HostError):
 
 class NoIommu(HostError):
     """The host has no IOMMU, or its kernel does not use it."""
+
+
+class MissingDevice(HostError):
+    """The host does not have the device that was asked for."""
 
 
 class MissingPackage(HostError):

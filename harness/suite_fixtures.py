@@ -24,7 +24,7 @@ from typing import Protocol
 
 import pytest
 
-from harness.errors import LaunchFailed, QmpFailed
+from harness.errors import HostError, LaunchFailed, MissingDevice, NoIommu, QmpFailed
 from harness.guest.keys import RunKey, make_key
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
@@ -32,7 +32,7 @@ from harness.host.virtual_spec import TEST_DEVICES
 from harness.images.images import Images
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_host
-from harness.lab.nested import Nested
+from harness.lab.nested import WHO_HAS_IT, Nested
 from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.machine.command import MachineSpec
@@ -167,7 +167,14 @@ def virtual_host(host: Host) -> VirtualHost:
 def device_names(parts: Parts, host: Host) -> tuple[str, ...]:
     """Names of the test devices that the host has."""
     present = {function.id for function in host.functions()}
-    return tuple(name for name, device in TEST_DEVICES.items() if device.id in present)
+    names = tuple(name for name, device in TEST_DEVICES.items() if device.id in present)
+    lost = set(parts.devices) - set(names)
+    if isinstance(host, VirtualHost) and lost:
+        raise HostError(
+            f"the virtual host does not show {', '.join(sorted(lost))}, which its QEMU was given",
+            evidence=host.machine.evidence,
+        )
+    return names
 
 
 @pytest.fixture(scope="session")
@@ -185,6 +192,8 @@ def resident(
 @pytest.fixture
 def nested(resident: Resident, evidence: Path) -> Nested:
     """The resident nested guest: booted, every test device assigned. Do not break it."""
+    if not resident.names:
+        raise MissingDevice("the host has no test device at all", hint=WHO_HAS_IT)
     guest = resident.get()
     guest.machine.evidence_for(evidence)
     return guest
@@ -285,12 +294,19 @@ def assigned(request: pytest.FixtureRequest, nested: Nested) -> Assigned:
     Narrow it with ``@pytest.mark.parametrize("assigned", ["nvme"], indirect=True)``.
     """
     name: str = request.param
-    if name not in nested.assigned:
-        pytest.skip(
-            f"the host has no {name}: a lab QEMU that has it would enable this"
-            " (--l0-qemu debian:trixie), or a host with the hardware"
-        )
     return nested.assigned[name]
+
+
+@contextlib.contextmanager
+def skipping_what_the_host_lacks() -> Iterator[None]:
+    """Turn "this host has no such device" and "it has no IOMMU" into a skip with that reason.
+
+    On a virtual host neither can hide a broken lab: see `device_names`.
+    """
+    try:
+        yield
+    except (MissingDevice, NoIommu) as lack:
+        pytest.skip(f"{lack.summary}: {lack.hint}" if lack.hint else lack.summary)
 
 
 def in_good_order(items: list[pytest.Item]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 
 import pytest
 
@@ -21,6 +21,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     resident,
     run_key,
     shared_evidence,
+    skipping_what_the_host_lacks,
     subject_of,
     virtual_host,
 )
@@ -29,6 +30,20 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
 def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
     """Say what is judged; images and builds that are missing are made first."""
     return subject_of(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    """Skip where the host lacks what a fixture wants."""
+    with skipping_what_the_host_lacks():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """Skip where the host lacks what the test wants."""
+    with skipping_what_the_host_lacks():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

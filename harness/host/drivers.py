@@ -18,24 +18,45 @@ _DEVICES = "/sys/bus/pci/devices"
 _REBIND = """
 set -e
 d=/sys/bus/pci/devices/{bdf}
+if [ -n '{driver}' ] && ! [ -e '/sys/bus/pci/drivers/{driver}' ]; then modprobe '{driver}'; fi
 echo '{override}' > $d/driver_override
 if [ -e $d/driver ]; then echo {bdf} > $d/driver/unbind; fi
 if [ -n '{driver}' ]; then echo {bdf} > /sys/bus/pci/drivers_probe; fi
 readlink $d/driver || :
 """
 
+# Disks are found by where /sys/class/block leads, as an nvme has no directory "block"; with
+# multipath its namespace hangs below a subsystem that links to the controllers.
 _IN_USE = """
-d=/sys/bus/pci/devices/{bdf}
-for n in $d/net/* $d/virtio*/net/*; do
-  [ -e "$n" ] || continue
-  ip -o addr show dev ${{n##*/}} 2>/dev/null | grep -q ' inet' || continue
-  echo "network ${{n##*/}} has an address"
+d=$(readlink -f /sys/bus/pci/devices/{bdf})
+for n in /sys/class/net/*; do
+  case $(readlink -f "$n") in "$d"/*) ;; *) continue ;; esac
+  name=${{n##*/}}
+  [ -h "$n/master" ] && echo "network $name belongs to $(basename "$(readlink "$n/master")")"
+  if command -v ip > /dev/null; then
+    ip -o addr show dev "$name" | grep -q ' inet' && echo "network $name has an address"
+  elif [ $(( $(cat "$n/flags") & 1 )) = 1 ]; then
+    echo "network $name is up"
+  fi
 done
-for b in $(find $d/ -maxdepth 8 -type d -path '*/block/*' 2>/dev/null |
-           sed 's#.*/block/##;s#/.*##' | sort -u); do
-  grep -q "^/dev/$b" /proc/mounts && echo "block device $b is mounted"
-  grep -q "^/dev/$b" /proc/swaps && echo "block device $b is swap"
-  ls /sys/block/$b/holders 2>/dev/null | grep -q . && echo "block device $b has holders"
+for b in /sys/class/block/*; do
+  p=$(readlink -f "$b")
+  case $p in
+  "$d"/*) ;;
+  */nvme-subsystem/*)
+    s=${{p#*/nvme-subsystem/}} mine=
+    for c in "${{p%%/nvme-subsystem/*}}/nvme-subsystem/${{s%%/*}}"/nvme*; do
+      [ -h "$c" ] || continue
+      case $(readlink -f "$c") in "$d"/*) mine=1 ;; esac
+    done
+    [ -n "$mine" ] || continue ;;
+  *) continue ;;
+  esac
+  name=${{b##*/}} number=$(cat "$b/dev")
+  grep -q "^/dev/$name " /proc/mounts && echo "block device $name is mounted"
+  cut -d' ' -f3 /proc/self/mountinfo | grep -qx "$number" && echo "$name ($number) is mounted"
+  grep -q "^/dev/$name " /proc/swaps && echo "block device $name is swap"
+  ls "$b/holders" 2>/dev/null | grep -q . && echo "block device $name has holders"
 done
 :
 """
@@ -54,12 +75,28 @@ def override_of(system: System, bdf: Bdf) -> str | None:
 
 
 def why_in_use(system: System, bdf: Bdf) -> str:
-    """Return why the host needs *bdf* itself (network with an address, mounted disk), or ''."""
+    """Return why the host needs *bdf* itself, or nothing.
+
+    A network with an address or in a bridge or bond; a disk, or a partition of it, that is
+    mounted, swap, or part of a volume (LVM, RAID, dm-crypt).
+    """
     return "; ".join(system.run(_IN_USE.format(bdf=bdf)).stdout.split("\n")).strip("; ")
 
 
-def bind(system: System, journal: Journal, bdf: Bdf, driver: str) -> DriverChange:
+def group_of(system: System, bdf: Bdf) -> int | None:
+    """Return the number of its IOMMU group, None if no IOMMU has it."""
+    said = system.run(f"readlink {_DEVICES}/{bdf}/iommu_group || :").stdout.strip()
+    return int(said.rpartition("/")[2]) if said else None
+
+
+def bind(
+    system: System, journal: Journal, bdf: Bdf, driver: str, *, group: str = ""
+) -> DriverChange:
     """Give *bdf* to *driver*, whatever had it; the change is journalled first.
+
+    A module that is not loaded is loaded, and stays.
+
+    :param group: name of the lock that is held on it.
 
     :raise DeviceBusy: the host uses it.
     :raise HostError: the driver did not take it.
@@ -71,7 +108,9 @@ def bind(system: System, journal: Journal, bdf: Bdf, driver: str) -> DriverChang
             seen=reason,
             hint="free it, or choose another device",
         )
-    change = journal.driver(bdf, driver=driver_of(system, bdf), override=override_of(system, bdf))
+    change = journal.driver(
+        bdf, driver=driver_of(system, bdf), override=override_of(system, bdf), group=group
+    )
     with step("bind %s to %s", bdf, driver):
         _rebind(system, bdf, driver, override=driver)
     return change

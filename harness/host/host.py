@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.errors import HostError
+from harness.errors import HarnessError, HostError
 from harness.guest.system import System
 from harness.guest.transport import Transport
 from harness.host import drivers
@@ -93,7 +93,15 @@ class Host(System):
 
     def bind(self, bdf: Bdf, driver: str) -> DriverChange:
         """Give *bdf* to *driver*; `put_back` undoes it. See `harness.host.drivers.bind`."""
-        return drivers.bind(self, self.journal, bdf, driver)
+        return drivers.bind(self, self.journal, bdf, driver, group=self.claim(bdf))
+
+    def claim(self, bdf: Bdf) -> str:
+        """Keep other runs from taking *bdf*; return the name of the lock, empty if none is needed.
+
+        :raise DeviceBusy: another run has it.
+        :raise NoIommu: it cannot be assigned.
+        """
+        return ""
 
     def put_back(self, change: DriverChange) -> None:
         """Undo a `bind`."""
@@ -119,7 +127,23 @@ class Host(System):
         )
 
     def close(self) -> None:
-        """Put back what was changed and let go of the host."""
-        for change in self.journal.pending():
-            self.put_back(change)
-        self.transport.close()
+        """Put back what was changed and let go of the host.
+
+        :raise HostError: something could not be put back; it stays in the journal.
+        """
+        stuck: list[str] = []
+        try:
+            for change in self.journal.ours():
+                try:
+                    self.put_back(change)
+                except HarnessError as error:
+                    stuck.append(f"{change}: {error}")
+        finally:
+            self.transport.close()
+        if stuck:
+            raise HostError(
+                f"{len(stuck)} changes of {self.name} could not be put back",
+                seen="\n".join(stuck),
+                evidence=self.journal.path,
+                hint="trapline restore tries again",
+            )

@@ -1,21 +1,25 @@
 """What was changed on a host, written down before it is changed.
 
-One file per host under the state directory, one JSON object a line: a ``change`` holds what
-was there before; an ``undone`` names the change that was put back. What has no ``undone`` is
-pending, after a crash too: ``trapline restore`` reads the same file.
+One file per host under the state directory, one JSON object a line: a ``host`` names it, a
+``change`` holds what was there before; an ``undone`` names the change that was put back. What
+has no ``undone`` is pending, after a crash too: ``trapline restore`` reads the same file.
+Several runs may write to one file; each puts back only what it changed itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import filelock
+
 from harness import paths
+from harness.host.locks import host_slug
 from harness.model.pci import Bdf
 
 
@@ -29,75 +33,146 @@ class DriverChange:
     """The driver it had; empty for none."""
     override: str
     """The ``driver_override`` it had; empty for none."""
+    group: str = ""
+    """Name of the lock that the run held meanwhile (`harness.host.locks`)."""
+    boot: str = ""
+    """Boot id of the host at that time: after a reboot nothing is left to put back."""
+
+    def __str__(self) -> str:
+        return f"{self.bdf}: driver {self.driver or 'none'}" + (
+            f", override {self.override}" if self.override else ""
+        )
 
 
 class Journal:
     """The journal of one host.
 
     :param path: its file; None keeps it in memory, for hosts that are thrown away.
+    :param url: how the host is reached, for those who restore it later.
+    :param boot: boot id of the host now.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, url: str = "", boot: str = "") -> None:
         self.path = path
+        self.url = url
+        self.boot = boot
         self._pending: dict[int, DriverChange] = {}
+        self._ours: set[int] = set()
         self._next = 0
-        if path is not None and path.exists():
-            for entry in _entries(path):
-                self._take(entry)
+        self._written_url = ""
+        self._refresh()
+        self.url = self.url or self._written_url
 
     @classmethod
-    def of_host(cls, url: str) -> Journal:
-        """Open the journal of the host named by *url*."""
+    def of_host(cls, name: str, *, url: str = "", boot: str = "") -> Journal:
+        """Open the journal of the host called *name* (`harness.host.physical.canonical`)."""
         directory = paths.state_dir() / "journal"
         directory.mkdir(parents=True, exist_ok=True)
-        return cls(directory / (re.sub(r"[^A-Za-z0-9.@-]+", "_", url) + ".jsonl"))
+        return cls(directory / f"{host_slug(name)}.jsonl", url=url or name, boot=boot)
 
-    def _take(self, entry: dict[str, object]) -> None:
-        if "undone" in entry:
-            self._pending.pop(int(str(entry["undone"])), None)
-            return
-        change = DriverChange(
-            number=int(str(entry["number"])),
-            bdf=str(entry["bdf"]),
-            driver=str(entry["driver"]),
-            override=str(entry["override"]),
-        )
-        self._pending[change.number] = change
-        self._next = max(self._next, change.number + 1)
+    def driver(
+        self, bdf: Bdf, *, driver: str | None, override: str | None, group: str = ""
+    ) -> DriverChange:
+        """Write down what *bdf* has now; return only when it is on disk.
 
-    def driver(self, bdf: Bdf, *, driver: str | None, override: str | None) -> DriverChange:
-        """Write down what *bdf* has now; return only when it is on disk."""
-        change = DriverChange(self._next, str(bdf), driver or "", override or "")
-        self._next += 1
-        self._write({"time": time.time(), **asdict(change)})
-        self._pending[change.number] = change
+        What a dead run has left changed is taken over instead: what it found is what has to
+        come back. The caller holds the lock of the group, so that run is dead.
+        """
+        with self._exclusive():
+            for left in self.pending():
+                if left.bdf == str(bdf) and left.number not in self._ours and self._is_true(left):
+                    self._ours.add(left.number)
+                    return left
+            change = DriverChange(
+                self._next, str(bdf), driver or "", override or "", group, self.boot
+            )
+            self._next += 1
+            if self.url != self._written_url:
+                self._write({"host": self.url})
+                self._written_url = self.url
+            self._write({"time": time.time(), **asdict(change)})
+            self._pending[change.number] = change
+            self._ours.add(change.number)
         return change
 
     def undone(self, change: DriverChange) -> None:
-        """Write down that *change* was put back."""
-        self._write({"time": time.time(), "undone": change.number})
-        self._pending.pop(change.number, None)
+        """Write down that *change* was put back, or need not be."""
+        with self._exclusive():
+            self._write({"time": time.time(), "undone": change.number})
+            self._pending.pop(change.number, None)
+            self._ours.discard(change.number)
 
     def pending(self) -> tuple[DriverChange, ...]:
-        """Return what is still to be put back, newest first."""
+        """Return what is still to be put back, newest first, whoever changed it."""
         return tuple(sorted(self._pending.values(), key=lambda c: -c.number))
 
-    def _write(self, entry: dict[str, object]) -> None:
+    def ours(self) -> tuple[DriverChange, ...]:
+        """Return what this process has to put back, newest first."""
+        return tuple(change for change in self.pending() if change.number in self._ours)
+
+    def _is_true(self, change: DriverChange) -> bool:
+        return change.boot == self.boot
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if self.path is None:
+            yield
+            return
+        with filelock.FileLock(self.path.with_suffix(".lock"), thread_local=False):
+            self._refresh()
+            yield
+
+    def _refresh(self) -> None:
+        if self.path is None or not self.path.exists():
+            return
+        self._pending.clear()
+        for entry in _entries(self.path):
+            self._take(entry)
+
+    def _take(self, entry: Mapping[str, object]) -> None:
+        if "host" in entry:
+            self._written_url = str(entry["host"])
+        elif "undone" in entry:
+            self._pending.pop(int(str(entry["undone"])), None)
+        else:
+            change = DriverChange(
+                number=int(str(entry["number"])),
+                bdf=str(entry["bdf"]),
+                driver=str(entry["driver"]),
+                override=str(entry["override"]),
+                group=str(entry.get("group", "")),
+                boot=str(entry.get("boot", "")),
+            )
+            self._pending[change.number] = change
+            self._next = max(self._next, change.number + 1)
+
+    def _write(self, entry: Mapping[str, object]) -> None:
         if self.path is None:
             return
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+        with self.path.open("ab+") as stream:
+            # A line that a crash cut short must not swallow this one.
+            if stream.tell() and not _ends_with_newline(self.path):
+                stream.write(b"\n")
+            stream.write(json.dumps(entry).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
 
 
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
 def _entries(path: Path) -> Iterator[dict[str, object]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             # A line cut by a crash was never followed by a change: nothing to put back.
             continue
+        if isinstance(entry, dict):
+            yield entry
 
 
 def journals() -> tuple[Path, ...]:

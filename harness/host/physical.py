@@ -6,29 +6,39 @@ is sent lies in one directory, QEMU dies with the connection.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import logging
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, NoIommu
 from harness.guest.local import LocalTransport
-from harness.guest.ssh import SshTransport
-from harness.guest.system import System
+from harness.guest.ssh import KnownHost, SshTransport
 from harness.guest.transport import Transport
+from harness.host import drivers
 from harness.host.host import GuestFiles, Host, PlacedQemu
 from harness.host.journal import Journal
+from harness.host.locks import GroupLocks
+from harness.model.pci import Bdf
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SshUrl:
-    """``ssh://user@name:port?key=FILE``."""
+    """``ssh://user@name:port?key=FILE&known_hosts=FILE``."""
 
     user: str
     name: str
     port: int
-    key: Path | None
+    key: Path | None = None
+    """None: the keys of ``~/.ssh`` and of the agent."""
+    known_hosts: Path | None = None
+    """None: ``~/.ssh/known_hosts``, and any key from a loopback address."""
 
     @classmethod
     def parse(cls, url: str) -> SshUrl:
@@ -46,46 +56,63 @@ class SshUrl:
                 f"not a host: {url!r}",
                 hint="use virtual, local, or ssh://user@name:port?key=FILE",
             )
-        key = parse_qs(parts.query).get("key", [""])[0]
-        if key and not Path(key).is_file():
-            raise ConfigError(f"the key of {url!r} is not there", seen=key)
-        return cls(parts.username or "root", parts.hostname, port, Path(key) if key else None)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        if unknown := set(query) - {"key", "known_hosts"}:
+            raise ConfigError(
+                f"{url!r}: not understood: {', '.join(sorted(unknown))}",
+                hint="use ssh://user@name:port?key=FILE&known_hosts=FILE",
+            )
+        files = {word: Path(values[-1]).expanduser().absolute() for word, values in query.items()}
+        return cls(
+            parts.username or "root", parts.hostname, port,
+            files.get("key"), files.get("known_hosts"),
+        )  # fmt: skip
 
     def __str__(self) -> str:
-        return f"ssh://{self.user}@{self.name}:{self.port}"
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return f"ssh://{self.user}@{name}:{self.port}"
+
+    @property
+    def full(self) -> str:
+        """With its files, as it is parsed."""
+        files = {"key": self.key, "known_hosts": self.known_hosts}
+        query = urlencode({word: path for word, path in files.items() if path}, safe="/")
+        return f"{self}?{query}" if query else str(self)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Say whether it is this computer, or a guest of it."""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.name).is_loopback
+        return self.name == "localhost"
 
 
 def ssh_transport(url: SshUrl, *, timeout: float = 30) -> SshTransport:
     """Log in to *url*.
 
+    :raise ConfigError: a file that it names is not there.
     :raise Unreachable: it does not answer, or refuses us.
     """
+    for word, path in (("key", url.key), ("known_hosts", url.known_hosts)):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{url}: the file of {word} is not there", seen=str(path))
 
     def dial() -> socket.socket:
         return socket.create_connection((url.name, url.port), timeout=10)
 
-    transport = SshTransport(str(url), dial, key=url.key, user=url.user)
+    transport = SshTransport(
+        str(url), dial, key=url.key, user=url.user,
+        known=KnownHost(url.name, url.port, url.known_hosts, trust_new=url.is_loopback),
+    )  # fmt: skip
     transport.log_in(timeout=timeout)
     return transport
 
 
-class PhysicalSystem(System):
-    """A system to which the static helper had to be brought."""
-
-    def __init__(self, transport: Transport, *, level: str, probe: str) -> None:
-        super().__init__(transport, level=level)
-        self._probe = probe
-        if isinstance(transport, SshTransport):
-            transport.probe = probe
-
-    @property
-    def probe_path(self) -> str:
-        """Where it was brought to."""
-        return self._probe
-
-
 class PhysicalHost(Host):
-    """A host that outlives us: `LocalHost`, `SshHost`."""
+    """A host that outlives us: `LocalHost`, `SshHost`.
+
+    :param run: directory of the run, told to others that want the same devices.
+    """
 
     def __init__(
         self,
@@ -96,19 +123,53 @@ class PhysicalHost(Host):
         probe: str,
         qemu: PlacedQemu,
         guest: GuestFiles,
+        run: str,
     ) -> None:
-        super().__init__(
-            transport, level=level, journal=Journal.of_host(url), qemu=qemu, guest=guest
-        )
+        journal = Journal.of_host(canonical(url), url=url, boot=boot_id(transport))
+        super().__init__(transport, level=level, journal=journal, qemu=qemu, guest=guest)
         self.url = url
+        self.locks = GroupLocks.of_host(canonical(url), run=run)
         self._probe = probe
+        self._claimed: dict[Bdf, str] = {}
         if isinstance(transport, SshTransport):
             transport.probe = probe
+        if left := journal.pending():
+            log.warning(
+                "%s: %d changes of other runs are not put back yet; if those runs have ended,"
+                " trapline restore does it", transport.name, len(left),
+            )  # fmt: skip
 
     @property
     def probe_path(self) -> str:
         """Where the static helper was brought to."""
         return self._probe
+
+    def claim(self, bdf: Bdf) -> str:
+        """Hold the lock of the IOMMU group of *bdf* until the host is closed.
+
+        :raise DeviceBusy: another run holds it.
+        :raise NoIommu: the function is in no group, so nothing isolates it.
+        """
+        if bdf not in self._claimed:
+            group = drivers.group_of(self, bdf)
+            if group is None:
+                raise NoIommu(
+                    f"{bdf} on {self.name} is in no IOMMU group and cannot be assigned",
+                    seen=f"kernel command line: {self.command_line}",
+                    hint="enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on;"
+                    " trapline doctor says what is missing",
+                )
+            name = f"IOMMU group {group}"
+            self.locks.take(name, what=f"{bdf} on {self.name}")
+            self._claimed[bdf] = name
+        return self._claimed[bdf]
+
+    def close(self) -> None:
+        """Put back what was changed, then let others have the devices."""
+        try:
+            super().close()
+        finally:
+            self.locks.release()
 
 
 class SshHost(PhysicalHost):
@@ -118,15 +179,28 @@ class SshHost(PhysicalHost):
 class LocalHost(PhysicalHost):
     """This computer."""
 
-    @staticmethod
-    def make_transport() -> LocalTransport:
-        """Return the transport of this computer.
 
-        :raise ConfigError: binding drivers needs root.
-        """
-        if os.geteuid() != 0:
-            raise ConfigError(
-                "--host local binds drivers and needs root",
-                hint="run as root, or use the default virtual host, which needs none",
-            )
-        return LocalTransport()
+def canonical(url: str) -> str:
+    """Return the name of the host *url*, the same however it is spelt: its files left out."""
+    return url if url == "local" else str(SshUrl.parse(url))
+
+
+def boot_id(transport: Transport) -> str:
+    """Return what tells one boot of that system from the next."""
+    return transport.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
+
+
+def connect(url: str) -> Transport:
+    """Reach the host *url*: ``local`` or ``ssh://…``.
+
+    :raise ConfigError: it names no host, or binding drivers here needs root.
+    :raise Unreachable: it does not answer, or refuses us.
+    """
+    if url != "local":
+        return ssh_transport(SshUrl.parse(url))
+    if os.geteuid() != 0:
+        raise ConfigError(
+            "--host local binds drivers and needs root",
+            hint="run as root, or use the default virtual host, which needs none",
+        )
+    return LocalTransport()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from harness.machine.command import Boot, Device, Disk, MachineSpec, Netdev
 from harness.model.pci import PciId
 
-SSH_FORWARD = "tcp:127.0.0.1:0-:22"
+SSH_FORWARD = "tcp:127.0.0.1:{port}-:22"
 """Port 0: QEMU takes a free loopback port and tells it in ``info usernet``."""
 
 _QUIET = (
@@ -84,6 +84,7 @@ def virtual_host_spec(
     memory_mib: int = 2048,
     iommu: Device | None = INTEL_IOMMU,
     append: str = "",
+    ssh_port: int = 0,
 ) -> MachineSpec:
     """Return the machine of a virtual host.
 
@@ -91,6 +92,7 @@ def virtual_host_spec(
     :param key: public ssh key, base64.
     :param nvme_disk: raw file behind the nvme, written by tests.
     :param devices: names from `TEST_DEVICES` that this QEMU has.
+    :param ssh_port: loopback port that leads to its SSH; 0 for a free one.
     """
     chosen = [TEST_DEVICES[name] for name in devices]
     disks = [Disk("root", files.root, read_only=True), Disk("qemu", files.qemu, read_only=True),
@@ -104,7 +106,7 @@ def virtual_host_spec(
     ]  # fmt: skip
     nic = Device("virtio-net-pci", "ssh-nic", "pcie.0", "0x2", {"netdev": "ssh", "romfile": ""})
     rng = Device("virtio-rng-pci", "rng", "pcie.0", "0x7")
-    netdevs = [Netdev("ssh", options={"hostfwd": SSH_FORWARD})]
+    netdevs = [Netdev("ssh", options={"hostfwd": SSH_FORWARD.format(port=ssh_port)})]
     if "nvme" in devices:
         disks.append(Disk("nvme-disk", nvme_disk))
     netdevs += [
@@ -173,7 +175,7 @@ def nested_spec(
     return replace(
         spec,
         devices=(nic, *spec.devices),
-        netdevs=(Netdev("ssh", options={"hostfwd": SSH_FORWARD}),),
+        netdevs=(Netdev("ssh", options={"hostfwd": SSH_FORWARD.format(port=0)}),),
         boot=Boot(kernel, initrd, f"{_QUIET} trapline.key={key} {append}".strip()),
     )
 

@@ -10,7 +10,7 @@ from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.transport import Transport
 from harness.host.host import GuestFiles, Host, PlacedQemu
-from harness.host.physical import LocalHost, SshHost, SshUrl, ssh_transport
+from harness.host.physical import LocalHost, SshHost, SshUrl, connect
 from harness.host.supply import supply
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import INTEL_IOMMU, virtual_host_spec
@@ -35,7 +35,7 @@ def open_host(parts: Parts, *, key: RunKey, evidence: Path) -> Host:
     check_host_word(word)
     if word == "virtual":
         return open_virtual(parts, key=key, evidence=evidence)
-    return open_physical(parts, key=key)
+    return open_physical(parts, key=key, run=os.fspath(evidence))
 
 
 def open_virtual(
@@ -45,9 +45,13 @@ def open_virtual(
     evidence: Path,
     iommu: Device | None = INTEL_IOMMU,
     append: str = "",
+    ssh_port: int = 0,
     timeout: float = 180,
 ) -> VirtualHost:
-    """Boot a virtual host with every test device the lab's QEMU has."""
+    """Boot a virtual host with every test device the lab's QEMU has.
+
+    :param ssh_port: loopback port that leads to its SSH; 0 for a free one.
+    """
     disk = evidence / "nvme.img"
     disk.write_bytes(pattern(DISK_SEED, 0, NVME_BYTES))
     spec = virtual_host_spec(
@@ -58,6 +62,7 @@ def open_virtual(
         devices=parts.devices,
         iommu=iommu,
         append=append,
+        ssh_port=ssh_port,
     )
     return VirtualHost.boot(
         spec,
@@ -70,28 +75,32 @@ def open_virtual(
     )
 
 
-def open_physical(parts: Parts, *, key: RunKey) -> SshHost | LocalHost:
-    """Open the host that the settings name and bring to it what it lacks."""
+def open_physical(parts: Parts, *, key: RunKey, run: str) -> SshHost | LocalHost:
+    """Open the host that the settings name and bring to it what it lacks.
+
+    :param run: directory of the run, told to others that want the same devices.
+    """
     word = parts.settings.host
-    transport: Transport
-    if word == "local":
-        transport, level = LocalHost.make_transport(), "L0"
-    else:
-        # What is behind SSH is called L1: its guests are L2 as on a virtual host.
-        transport, level = ssh_transport(SshUrl.parse(word)), "L1"
-    machine = transport.run("uname -m").stdout.strip()
-    if machine != "x86_64":
-        raise HostError(f"{word} is {machine}; the x86 suites need x86_64", seen=machine)
-    probe = _bring(transport, parts.probe)
-    kind = LocalHost if word == "local" else SshHost
-    return kind(
-        transport,
-        url=word,
-        level=level,
-        probe=probe,
-        qemu=_bring_qemu(transport, parts),
-        guest=_bring_guest(transport, parts, key),
-    )
+    transport = connect(word)
+    try:
+        machine = transport.run("uname -m").stdout.strip()
+        if machine != "x86_64":
+            raise HostError(f"{word} is {machine}; the x86 suites need x86_64", seen=machine)
+        probe = _bring(transport, parts.probe)
+        kind = LocalHost if word == "local" else SshHost
+        return kind(
+            transport,
+            url=word if word == "local" else SshUrl.parse(word).full,
+            # What is behind SSH is called L1: its guests are L2 as on a virtual host.
+            level="L0" if word == "local" else "L1",
+            probe=probe,
+            qemu=_bring_qemu(transport, parts),
+            guest=_bring_guest(transport, parts, key),
+            run=run,
+        )
+    except BaseException:
+        transport.close()
+        raise
 
 
 def _bring(transport: Transport, path: Path) -> str:
@@ -105,8 +114,9 @@ def _bring_qemu(transport: Transport, parts: Parts) -> PlacedQemu:
     build, packed = parts.qemu, parts.qemu.pack()
     if isinstance(transport, LocalTransport):
         return PlacedQemu(build.argv_prefix, build.env, build.label, build.version, build.features)
-    mounted = transport.run("cat /opt/qemu/run.json", check=False)
-    if mounted.exit_status == 0 and mounted.stdout == (packed.tree / "run.json").read_text():
+    program = f"bin/{packed.program}"
+    mounted = transport.run(f"sha256sum /opt/qemu/{program}", check=False)
+    if mounted.stdout.split()[:1] == [hash_file(packed.tree / program)]:
         prefix, env = packed.argv_prefix, packed.env
     else:
         tree = supply(transport, packed.tree, key=packed.artifact.key)

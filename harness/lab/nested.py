@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import HostError
+from harness.errors import MissingDevice
 from harness.guest.guest import Guest
 from harness.guest.ssh import SshTransport
 from harness.host.host import Host
@@ -17,6 +17,18 @@ from harness.machine.command import Device
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
 from harness.model.vfio_mapping import VfioOptions
+
+WHO_HAS_IT = (
+    "a lab QEMU that has it would enable this (--l0-qemu debian:trixie), or a host with the"
+    " hardware"
+)
+
+
+class AssignedDevices(dict[str, Assigned]):
+    """The assigned functions by name; one that is not there is no mistake of the test."""
+
+    def __missing__(self, name: str) -> Assigned:
+        raise MissingDevice(f"the host has no {name}", hint=WHO_HAS_IT)
 
 
 @dataclass(slots=True)
@@ -39,15 +51,17 @@ def prepare(host: Host, names: Sequence[str]) -> dict[str, PciFunction]:
 
     What is with vfio-pci already stays; what is bound here is put back when the host closes.
 
-    :raise HostError: the host has no such device.
+    :raise MissingDevice: the host has no such device.
+    :raise NoIommu: it has, but cannot assign it.
     """
     there = {function.id: function for function in reversed(host.functions())}
     found: dict[str, PciFunction] = {}
     for name in names:
         wanted = TEST_DEVICES[name].id
         if wanted not in there:
-            raise HostError(f"{host.name} has no {name} ({wanted})")
+            raise MissingDevice(f"{host.name} has no {name} ({wanted})", hint=WHO_HAS_IT)
         found[name] = there[wanted]
+        host.claim(found[name].bdf)
         if found[name].driver != "vfio-pci":
             host.bind(found[name].bdf, "vfio-pci")
     return found
@@ -127,10 +141,10 @@ def start_nested(
                 machine.wait_until_mapped(name)
         return Nested(
             machine,
-            {
-                name: Assigned(name, function, host, machine, guest, chosen[name])
+            AssignedDevices(
+                (name, Assigned(name, function, host, machine, guest, chosen[name]))
                 for name, function in functions.items()
-            },
+            ),
             guest,
         )
     except BaseException:
