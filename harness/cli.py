@@ -131,6 +131,79 @@ def _run(
     raise typer.Exit(outcome.exit_status)
 
 
+@app.command(
+    "doctor",
+    epilog="Exit status: 0 the default run works, whatever else is missing; 1 it does not.",
+)
+def _doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Boot a kernel to decide about KVM (up to 40 s).")
+    ] = False,
+) -> None:
+    """Say what this computer can run, and what exactly would let it run the rest."""
+    import json
+
+    from harness.commands import doctor
+    from harness.report import advice, doctor_view
+
+    facts = doctor.examine(deep=deep)
+    if as_json:
+        print(json.dumps(doctor_view.as_dict(facts), indent=1))
+    else:
+        print("\n".join(doctor_view.as_lines(facts)))
+    raise typer.Exit(EXIT_FAILED if advice.blockers(facts) else 0)
+
+
+@app.command(
+    "host",
+    epilog="Example: trapline host --kernel debian:trixie-backports. Then, elsewhere: "
+    "trapline run nested --host with the word it prints.",
+)
+def _host(
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Loopback port; 0: a free one.")
+    ] = 0,
+    qemu: Annotated[str | None, typer.Option(metavar="SPEC", help="QEMU under test.")] = None,
+    l0_qemu: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="QEMU that runs the host.")
+    ] = None,
+    kernel: Annotated[str | None, typer.Option(metavar="SPEC", help="Kernel of the host.")] = None,
+) -> None:
+    """Boot a virtual host and stay: log in, or point runs at it; Ctrl-C ends it."""
+    from harness.commands import host
+
+    with host.started(
+        host.settings_of(qemu=qemu, l0_qemu=l0_qemu, kernel=kernel), port=port
+    ) as there:
+        print("\n".join(there.lines()), flush=True)
+        host.stay(there.host)
+
+
+@app.command(
+    "restore",
+    epilog="Exit status: 0 everything is back (or nothing was pending), 1 something is not.",
+)
+def _restore(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Only this host: local or ssh://user@name:port?key=FILE."
+        ),
+    ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="Touch no host; drop what is pending (needs --host)."),
+    ] = False,
+) -> None:
+    """Put back what ended runs left changed on physical hosts."""
+    from harness.commands import restore
+
+    report = restore.restore(host, drop=forget)
+    print("\n".join(report.lines()))
+    raise typer.Exit(0 if report.is_complete else EXIT_FAILED)
+
+
 @app.command("rules", epilog="Example: trapline rules --section MAP --uncovered")
 def _rules(
     uncovered: Annotated[

@@ -53,6 +53,10 @@ class Citations:
     tests: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     controls: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     is_suite: dict[str, bool] = field(default_factory=dict)
+    fixtures: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """All that a test asks for, what those ask for included."""
+    device: dict[str, str] = field(default_factory=dict)
+    """The test device a test is repeated for (parameter of the fixture ``assigned``)."""
     broken: list[str] = field(default_factory=list)
     suites: Path = field(default_factory=Path)
 
@@ -66,6 +70,10 @@ class Citations:
         rules = load_rules()
         for item in session.items:
             self.is_suite[item.nodeid] = item.path.is_relative_to(self.suites)
+            self.fixtures[item.nodeid] = tuple(getattr(item, "fixturenames", ()))
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            if "assigned" in parameters:
+                self.device[item.nodeid] = str(parameters["assigned"])
             for rule in marks.cited(item, marks.RULE, rules):
                 self.tests[rule].append(item.nodeid)
             for rule in marks.cited(item, marks.CONTROL, rules):
@@ -116,6 +124,9 @@ def collect(places: Places) -> Citations:
         "-qq",
         "-p",
         "no:cacheprovider",
+        # Collecting uses no snapshot; syrupy calls that a failure.
+        "-p",
+        "no:syrupy",
         f"--results={places.results}",
         *map(str, wanted),
     ]

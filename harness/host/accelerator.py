@@ -81,15 +81,27 @@ def confirm_by_boot(found: Accelerator, spec: MachineSpec, launch: Launch) -> Ac
     return Accelerator(Accel.KVM, "a kernel booted under KVM")
 
 
+def recall(key: str) -> Accelerator | None:
+    """Return the decision for *key* made since this computer was started, if there is one."""
+    try:
+        known = json.loads(_kept(key).read_text(encoding="utf-8"))
+        return Accelerator(Accel(known["accel"]), str(known["reason"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _kept(key: str) -> Path:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return paths.cache_dir() / "accelerator" / f"{boot}-{key}.json"
+
+
 def remembered(key: str, decide: Callable[[], Accelerator]) -> Accelerator:
     """Return the decision for *key* made since this computer was started, or make it."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    path = paths.cache_dir() / "accelerator" / f"{boot}-{key}.json"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return Accelerator(Accel(known["accel"]), str(known["reason"]))
-    except (OSError, ValueError, KeyError):
-        decision = decide()
+    known = recall(key)
+    if known is not None:
+        return known
+    decision = decide()
+    path = _kept(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         json.dumps({"accel": decision.accel.value, "reason": decision.reason}), encoding="utf-8"

@@ -111,12 +111,17 @@ class Parts:
             key.private,
         )
 
+    @property
+    def accelerator_key(self) -> str:
+        """What the decision about the accelerator is kept for."""
+        return f"{self.l0_qemu.identity[:16]}-{self.guest.release}"
+
     def accelerator(self, work: Path) -> Accelerator:
         """Return what runs virtual hosts on this computer, and why.
 
         :param work: directory for the evidence of the trial, if one is made.
         """
-        local = _LocalSystem(self.probe)
+        local = ThisComputer(self.probe)
 
         def decide() -> Accelerator:
             trial = nested_spec(
@@ -130,11 +135,14 @@ class Parts:
             launch = Launch(local.transport, self.l0_qemu, evidence, level="L1")
             return confirm_by_boot(probe_accelerator(local), trial, launch)
 
-        return remembered(f"{self.l0_qemu.identity[:16]}-{self.guest.release}", decide)
+        return remembered(self.accelerator_key, decide)
 
 
-class _LocalSystem(System):
-    """This computer, as far as the accelerator probe needs it."""
+class ThisComputer(System):
+    """This computer, for those who only look: no root, no journal.
+
+    :param probe: the static helper in the cache.
+    """
 
     def __init__(self, probe: Path) -> None:
         super().__init__(LocalTransport(), level="L0")
