@@ -86,7 +86,14 @@ def _run(
     keyword: Annotated[str, typer.Option("-k", metavar="EXPR", help="As in pytest.")] = "",
     marks: Annotated[str, typer.Option("-m", metavar="EXPR", help="As in pytest.")] = "",
     workers: Annotated[
-        int | None, typer.Option("-n", metavar="N", min=0, help="Processes that run tests.")
+        int | None,
+        typer.Option(
+            "-n",
+            metavar="N",
+            min=0,
+            help="Processes that run tests, each with a host of its own. Default: by cores and"
+            " memory for a whole run, none for a selection or a host that is there already.",
+        ),
     ] = None,
     qemu: Annotated[str | None, typer.Option(metavar="SPEC", help="QEMU under test.")] = None,
     l0_qemu: Annotated[

@@ -44,6 +44,8 @@ from harness.report.rundir import RUN
 from harness.settings import SETTINGS
 
 PARTS = pytest.StashKey[Parts]()
+WENT_WRONG = pytest.StashKey[bool]()
+"""Set on a test whose body failed or erred."""
 
 Launch = Callable[[MachineSpec], Machine]
 Refusal = Callable[[MachineSpec], str]
@@ -190,13 +192,18 @@ def resident(
 
 
 @pytest.fixture
-def nested(resident: Resident, evidence: Path) -> Nested:
-    """The resident nested guest: booted, every test device assigned. Do not break it."""
+def nested(resident: Resident, evidence: Path, request: pytest.FixtureRequest) -> Iterator[Nested]:
+    """The resident nested guest: booted, every test device assigned. Do not break it.
+
+    A test that does not pass may have: then the next one gets a new guest.
+    """
     if not resident.names:
         raise MissingDevice("the host has no test device at all", hint=WHO_HAS_IT)
     guest = resident.get()
     guest.machine.evidence_for(evidence)
-    return guest
+    yield guest
+    if request.node.stash.get(WENT_WRONG, False):
+        resident.give_up()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping
 import pytest
 
 from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their names
+    WENT_WRONG,
     assigned,
     device_names,
     firmware_only,
@@ -40,10 +41,16 @@ def pytest_runtest_setup() -> Generator[None, None, None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Generator[None, None, None]:
-    """Skip where the host lacks what the test wants."""
-    with skipping_what_the_host_lacks():
-        return (yield)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Skip where the host lacks what the test wants; remember what went wrong."""
+    try:
+        with skipping_what_the_host_lacks():
+            return (yield)
+    except pytest.skip.Exception:
+        raise
+    except BaseException:
+        item.stash[WENT_WRONG] = True
+        raise
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,10 @@ from harness.wait import wait_until
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+ASK_AGAIN = 8.0
+"""Seconds after which a device that was asked to go is asked again."""
 
 
 class Runnable(Protocol):
@@ -433,16 +438,32 @@ class Machine:
         self.qmp.execute("device_add", arguments, timeout=timeout)
 
     def remove_device(self, device: str, *, timeout: float = 60) -> None:
-        """Ask for *device* to go and wait for DEVICE_DELETED."""
+        """Ask for *device* to go and wait for DEVICE_DELETED.
+
+        A guest may miss the press of the attention button; after `ASK_AGAIN` seconds it is
+        pressed again (QEMU takes that for a new request after 5 s: LIF-21).
+
+        :raise WaitTimeout: the guest does not let go of it in *timeout* seconds.
+        """
         since = self.qmp.mark()
-        self.qmp.execute("device_del", {"id": device})
-        self.qmp.wait_event(
-            "DEVICE_DELETED",
-            timeout=timeout,
-            since=since,
-            where=lambda data: data.get("device") == device,
-            guards=(self.check,),
-        )
+        deadline = time.monotonic() + timeout
+        while True:
+            self.qmp.execute("device_del", {"id": device})
+            left = deadline - time.monotonic()
+            try:
+                self.qmp.wait_event(
+                    "DEVICE_DELETED",
+                    timeout=min(ASK_AGAIN, left),
+                    since=since,
+                    where=lambda data: data.get("device") == device,
+                    guards=(self.check,),
+                )
+            except WaitTimeout:
+                if left <= ASK_AGAIN:
+                    raise
+                log.warning("%s: %s is still there, asked again", self.spec.name, device)
+            else:
+                return
 
     def __enter__(self) -> Machine:
         return self

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from harness.commands.places import Places
-from harness.commands.run import RunRequest, build_arguments, resolve, run_suites, split_words
+from harness.commands.run import (
+    RunRequest,
+    build_arguments,
+    default_workers,
+    resolve,
+    run_suites,
+    split_words,
+)
 from harness.errors import ConfigError
 
 PLAIN = (
@@ -67,6 +74,7 @@ def test_every_option_reaches_pytest() -> None:
         "-k=msix and not relocated",
         "-m=not slow",
         "--numprocesses=2",
+        "--dist=worksteal",
         "--capture=no",
         "--rule=MAP-02",
         "--rule=VTD",
@@ -136,3 +144,17 @@ def test_a_selection_without_tests_is_a_mistake(
 
     assert outcome.exit_status == 2
     assert "the selection matches no test" in capsys.readouterr().err
+
+
+def test_a_host_that_is_there_already_is_shared_by_nobody() -> None:
+    assert default_workers("ssh://root@lab7") == 0
+    assert default_workers("local") == 0
+
+
+def test_virtual_hosts_are_as_many_as_cores_and_memory_carry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr("os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 7 << 18)
+
+    assert default_workers("virtual") == 2
