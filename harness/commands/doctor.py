@@ -12,6 +12,7 @@ from pathlib import Path
 from harness import paths
 from harness.commands.places import Places
 from harness.commands.rules import Citations, collect
+from harness.errors import ConfigError
 from harness.host.virtual_spec import TEST_DEVICES
 from harness.images.manifest import write_json
 from harness.lab.doctor import look
@@ -34,7 +35,12 @@ def examine(*, deep: bool = False) -> MachineFacts:
     settings = load_settings(
         dict.fromkeys(Settings.model_fields), os.environ, find_file(Path.cwd(), places.root)
     )
-    return replace(look(settings, deep=deep), rules=rule_facts(places))
+    facts = look(settings, deep=deep)
+    try:
+        return replace(facts, rules=rule_facts(places))
+    except ConfigError as error:
+        why = f"{error.summary}\n{error.seen}".strip()
+        return replace(facts, rules_unknown=why)
 
 
 def rule_facts(places: Places) -> tuple[RuleFacts, ...]:

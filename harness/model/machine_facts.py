@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness.model.rule import RuleState
 
@@ -164,4 +164,6 @@ class MachineFacts:
     mirror: MirrorFacts
     l0_qemu: str
     """The spec of the QEMU that runs virtual hosts."""
-    rules: tuple[RuleFacts, ...] = field(default=())
+    rules: tuple[RuleFacts, ...] = ()
+    rules_unknown: str = ""
+    """Why `rules` is empty: the suites or tests cannot be read."""

@@ -52,6 +52,8 @@ def blockers(facts: MachineFacts) -> tuple[Change, ...]:
             found.append(
                 Change("making images", "free 2 GB, or set TRAPLINE_CACHE to a larger file system")
             )
+    if facts.rules_unknown:
+        found.append(Change("any run", f"repair the suites: {facts.rules_unknown}"))
     if facts.memory_total < NEEDED_MEMORY:
         found.append(Change("a virtual host", "give this computer 2.5 GiB of memory"))
     return tuple(found)

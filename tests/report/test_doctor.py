@@ -85,6 +85,7 @@ def test_good_computer_lacks_tests_and_s390x_only() -> None:
         (replace(GOOD, cache=COLD, mirror=MirrorFacts(False, ())), "set TRAPLINE_MIRROR"),
         (replace(GOOD, cache=replace(COLD, free=GIB)), "free 2 GB"),
         (replace(GOOD, memory_total=GIB), "give this computer 2.5 GiB"),
+        (replace(GOOD, rules=(), rules_unknown="no"), "repair the suites: no"),
     ],
 )  # fmt: skip
 def test_what_stops_the_default_run_is_named_with_its_cure(broken: MachineFacts, how: str) -> None:
