@@ -12,10 +12,10 @@ from rich.status import Status
 from typer.testing import CliRunner
 
 from harness.commands import images
-from harness.report.build_progress import build_progress
 from harness.commands.images_app import app
 from harness.errors import ConfigError
 from harness.images.cache import Store
+from harness.report.build_progress import build_progress
 from harness.step import step
 
 

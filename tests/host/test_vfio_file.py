@@ -30,4 +30,4 @@ def test_regions_and_the_command_register_are_read() -> None:
 
 def test_an_answer_without_the_command_register_is_refused() -> None:
     with pytest.raises(ParseError, match="command"):
-        parse_vfio_info(SAID.replace("command", "comand"))
+        parse_vfio_info(SAID.replace("command", "order"))
