@@ -58,6 +58,11 @@ def accelerator_for(host: Host, irqchip: Irqchip) -> str | None:
     return host.accelerator.option if host.accelerator.accel is Accel.KVM else None
 
 
+def properties_of(host: Host, driver: str = "intel-iommu") -> frozenset[str]:
+    """Return what *driver* has in the QEMU under test; empty: there is no such device."""
+    return host.qemu.features.device_properties(driver)
+
+
 class Observer:
     """Starts each machine once and remembers what came of it.
 
@@ -78,7 +83,8 @@ class Observer:
 
     def _look(self, config: VtdConfig, accel: str) -> Observed:
         evidence = self._make_evidence(f"vtd-{config.label}")
-        with self.host.launch(vtd_spec(config, accel=accel), evidence=evidence) as machine:
+        spec = vtd_spec(config, accel=accel, properties=properties_of(self.host))
+        with self.host.launch(spec, evidence=evidence) as machine:
             listed = machine.qmp.execute("device-list-properties", {"typename": "intel-iommu"})
             before = machine.memory_map()
             registers = read_registers(machine) if config.present else None

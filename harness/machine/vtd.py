@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 from harness.machine.command import Device, MachineSpec
@@ -64,12 +65,13 @@ def read_registers(machine: Machine) -> VtdRegisters:
     return VtdRegisters(*(read(r.offset, r.width) for r in (VER, CAP, ECAP, GSTS, FSTS)))
 
 
-def vtd_spec(config: VtdConfig, *, accel: str) -> MachineSpec:
+def vtd_spec(config: VtdConfig, *, accel: str, properties: Set[str]) -> MachineSpec:
     """Return a paused machine with *config* and functions on three buses.
 
     :param accel: what runs its instructions; the interrupt controller of *config* fits it.
+    :param properties: what the build's intel-iommu has; *config* lacks nothing there.
     """
-    iommu = Device("intel-iommu", "iommu", options=config.device_options)
+    iommu = Device("intel-iommu", "iommu", options=config.arguments(properties))
     return MachineSpec(
         "vtd",
         accel=accel,
@@ -82,9 +84,13 @@ def vtd_spec(config: VtdConfig, *, accel: str) -> MachineSpec:
     )
 
 
-def refusal_spec(case: RefusalCase, *, accel: str) -> MachineSpec:
-    """Return the machine of *case*; paused, should QEMU accept it."""
-    iommu = Device(case.driver, "iommu", "port0" if case.behind_port else "", "", case.options)
+def refusal_spec(case: RefusalCase, *, accel: str, properties: Set[str]) -> MachineSpec:
+    """Return the machine of *case*; paused, should QEMU accept it.
+
+    :param properties: what the build's IOMMU device has.
+    """
+    bus = "port0" if case.behind_port else ""
+    iommu = Device(case.driver, "iommu", bus, "", case.arguments(properties))
     spec = MachineSpec(
         "refused",
         accel=case.accel or accel,

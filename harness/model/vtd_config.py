@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from harness.model.version import QemuVersion
@@ -15,15 +15,15 @@ from harness.model.vtd_expected import (
     extended_interrupts,
     remaps_interrupts,
 )
-
-Value = str | int | bool
+from harness.model.vtd_properties import Value, arguments, lacking
 
 
 @dataclass(frozen=True, slots=True)
 class VtdConfig:
     """Options of ``-device intel-iommu`` on a machine with a certain interrupt controller.
 
-    :param options: only what is said; QEMU's defaults fill the rest.
+    :param options: only what is said, by the names of `harness.model.vtd_properties`; QEMU's
+        defaults fill the rest.
     :param says_irqchip: ``kernel-irqchip=`` is on the command line; without it *irqchip* is
         what QEMU must choose by itself.
     :param present: False: the same machine without an intel-iommu.
@@ -47,8 +47,16 @@ class VtdConfig:
 
     @property
     def device_options(self) -> Mapping[str, Value]:
-        """For the command line."""
+        """What is said, by meaning."""
         return dict(self.options)
+
+    def arguments(self, properties: Set[str]) -> Mapping[str, Value]:
+        """For the command line of a build whose intel-iommu has *properties*."""
+        return arguments("intel-iommu", self.device_options, properties)
+
+    def lacking(self, properties: Set[str]) -> str:
+        """Say what a build whose intel-iommu has *properties* cannot be told; empty: nothing."""
+        return lacking("intel-iommu", self.device_options, properties)
 
     @property
     def machine_options(self) -> Mapping[str, Value]:
@@ -100,19 +108,19 @@ class VtdConfig:
             caching_mode=self._flag("caching-mode", False),
             dma_drain=self._flag("dma-drain", True),
             dma_translation=self._flag("dma-translation", True),
-            first_stage=self._flag("x-flts", False),
+            first_stage=self._flag("fsts", False),
         )
 
-    def ecap(self, version: QemuVersion) -> Prediction:
-        """Return what ECAP must read."""
+    def ecap(self, properties: Set[str]) -> Prediction:
+        """Return what ECAP must read of a build whose intel-iommu has *properties*."""
         return expected_ecap(
-            version,
             interrupt_remapping=self.remaps,
             eim=self.extended,
             device_iotlb=self._flag("device-iotlb", False),
             snoop_control=self._flag("snoop-control", False),
             pass_through=self._flag("pt", True),
-            scalable=self._flag("x-scalable-mode", False),
-            first_stage=self._flag("x-flts", False),
-            pasid=self._flag("x-pasid-mode", False),
+            scalable=self._flag("scalable-mode", False),
+            first_stage=self._flag("fsts", False),
+            pasid_bits=int(self.device_options.get("pasid-bits", 0)),
+            tells_pasid_bits="pasid-bits" in properties,
         )

@@ -10,28 +10,31 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from harness.model.version import QemuVersion
-
-Value = str | int | bool
-Release = tuple[int, int]
+from harness.model.vtd_properties import Release, Value, arguments, lacking
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of a refusal, used from one release on; None: it is no longer refused."""
+    """Words of a refusal, used from one release on; None: it is no longer refused.
+
+    :param having: a property of the device: only builds that have it say so, and all of them.
+    """
 
     since: Release
     text: str | None
+    having: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalCase:
     """A command line that QEMU must refuse, for as long as *words* says.
 
-    :param options: of the IOMMU device.
+    :param options: of the IOMMU device, by the names of `harness.model.vtd_properties`.
     :param words: oldest first. Releases before the first are not known to refuse it.
     :param second: driver of another IOMMU behind the first.
     :param behind_port: the device is on a root port, not on the root bus.
     :param kvm_only: without KVM there is nothing to refuse.
+    :param unknown: an option that no build has.
     """
 
     name: str
@@ -46,25 +49,34 @@ class RefusalCase:
     second: str = ""
     behind_port: bool = False
     kvm_only: bool = False
+    unknown: str = ""
     accel: str = ""
     """What runs it, where that is the point; empty: what runs machines on this host."""
+
+    def lacking(self, properties: Set[str]) -> str:
+        """Say what a build with these *properties* of the device cannot be told; empty: nothing.
+
+        Such a build refuses the name of the property, so the case cannot be tried there.
+        """
+        return lacking(self.driver, self.options, properties)
+
+    def arguments(self, properties: Set[str]) -> Mapping[str, Value]:
+        """Return the device's options as a build with *properties* takes them."""
+        known = arguments(self.driver, self.options, properties)
+        return known | ({self.unknown: True} if self.unknown else {})
 
     def expected(
         self, version: QemuVersion, properties: Set[str], *, kvm: bool = True
     ) -> str | None:
         """Return the words this QEMU must use; None if it must accept.
 
-        :param properties: what this build's device has: a property it lacks is refused for
-            that reason (VTD-27), whatever its version.
+        :param properties: what this build's device has, nothing `lacking`.
         """
         if self.kvm_only and not kvm:
             return None
-        for name in self.options:
-            if name not in properties:
-                return f"Property '{self.driver}.{name}' not found"
         said: str | None = None
         for words in self.words:
-            if version.has(*words.since):
+            if version.has(*words.since) and (not words.having or words.having in properties):
                 said = words.text
         return said
 
@@ -83,6 +95,9 @@ _NOT_HERE = (
 )
 _MULTIPLE = _always("QEMU does not support multiple vIOMMUs for x86 yet.")
 _ON = {"kernel-irqchip": "on"}
+
+PASID_BITS = 20
+"""The largest PASID that PCIe allows (6.0, 6.20); builds with a switch take it for on."""
 
 REFUSALS = (
     RefusalCase("pc", "VTD-01", _NOT_HERE, machine="pc"),
@@ -117,31 +132,42 @@ REFUSALS = (
         (
             Words(ALWAYS, "Supported values for aw-bits are: 39, 48"),
             Words((10, 0), "Scalable mode(flts=off): supported values for aw-bits are: 39, 48"),
+            Words(
+                ALWAYS, "Scalable mode(fsts=off): supported values for aw-bits are: 39, 48",
+                having="fsts",
+            ),
         ),
-        {"aw-bits": 40, "x-scalable-mode": True},
+        {"aw-bits": 40, "scalable-mode": True},
     ),
     RefusalCase(
         "aw-bits 39 with a first stage", "VTD-09",
         (
             Words((10, 0), "Scalable mode(flts=on): supported value for aw-bits is: 48"),
             Words((11, 0), "Scalable mode(x-flts=on): supported value for aw-bits is: 48"),
+            Words(
+                ALWAYS, "Scalable mode(fsts=on): supported value for aw-bits is: 48",
+                having="fsts",
+            ),
         ),
-        {"aw-bits": 39, "x-scalable-mode": True, "x-flts": True},
+        {"aw-bits": 39, "scalable-mode": True, "fsts": True},
     ),
     RefusalCase(
         "first stage outside of scalable mode", "VTD-11",
-        _always("x-flts is only available in scalable mode"),
-        {"x-flts": True},
+        (
+            Words(ALWAYS, "x-flts is only available in scalable mode", having="x-flts"),
+            Words(ALWAYS, "fsts is only available in scalable mode", having="fsts"),
+        ),
+        {"fsts": True},
     ),
     RefusalCase(
         "scalable mode without draining", "VTD-12",
         _always("Need to set dma_drain for scalable mode"),
-        {"x-scalable-mode": True, "dma-drain": False},
+        {"scalable-mode": True, "dma-drain": False},
     ),
     RefusalCase(
         "PASID outside of scalable mode", "VTD-13",
         _always("Need to set scalable mode for PASID"),
-        {"x-pasid-mode": True},
+        {"pasid-bits": PASID_BITS},
     ),
     RefusalCase(
         "PASID with a device TLB", "VTD-14",
@@ -149,14 +175,14 @@ REFUSALS = (
             Words((7, 2), "PASID based device IOTLB is not supported"),
             Words((11, 0), None),
         ),
-        {"x-scalable-mode": True, "x-pasid-mode": True, "device-iotlb": True},
+        {"scalable-mode": True, "pasid-bits": PASID_BITS, "device-iotlb": True},
     ),
     RefusalCase("two of a kind", "VTD-15", _MULTIPLE, second="intel-iommu"),
     RefusalCase("two kinds", "VIO-20", _MULTIPLE, second="virtio-iommu-pci"),
     RefusalCase(
         "unknown property", "VTD-27",
         _always("Property 'intel-iommu.no-such-property' not found"),
-        {"no-such-property": True},
+        unknown="no-such-property",
     ),
     RefusalCase(
         "accl", "VTD-62",
@@ -192,50 +218,54 @@ def counterpart(case: RefusalCase, words: str | None) -> RefusalCase:
     return _REFUSED if words is None else _ACCEPTED[case.driver]
 
 
-def without_caching_mode(version: QemuVersion) -> str:
-    """Return what QEMU says to a vfio-pci device below an intel-iommu without caching mode.
+@dataclass(frozen=True, slots=True)
+class AssignmentRefusal:
+    """How QEMU refuses a vfio-pci device below an intel-iommu without caching mode.
 
-    When the machine starts (VTD-17, VTD-18); for a hot-added one see `HOT_ADDED`.
+    When the machine starts; for a hot-added one see `HOT_ADDED`.
+
+    :param words: oldest first.
+    :param until: the release that refuses by another rule; None: the newest goes by this one.
     """
-    if version.has(10, 2):
-        return (
-            "Failed to set vIOMMU: Device assignment is not allowed without enabling"
-            " caching-mode=on for Intel IOMMU."
-        )
-    value = "on" if version.has(4, 0) else "1"
-    return f"We need to set caching-mode={value} for intel-iommu"
 
+    rule: str
+    words: tuple[Words, ...]
+    until: Release | None = None
+
+    def expected(self, version: QemuVersion) -> str | None:
+        """Return the words of *version*; None: it goes by another rule."""
+        if self.until is not None and version.has(*self.until):
+            return None
+        said = [words.text for words in self.words if version.has(*words.since)]
+        return said[-1] if said else None
+
+    @property
+    def builds(self) -> str:
+        """Say which builds go by this rule."""
+        before = f", before {self.until[0]}.{self.until[1]}" if self.until else ""
+        return "QEMU {}.{} and later".format(*self.words[0].since) + before
+
+
+WITHOUT_CACHING_MODE = (
+    AssignmentRefusal(
+        "VTD-17",
+        (
+            Words((2, 10), "We need to set caching-mode=1 for intel-iommu"),
+            Words((4, 0), "We need to set caching-mode=on for intel-iommu"),
+        ),
+        until=(10, 2),
+    ),
+    AssignmentRefusal(
+        "VTD-18",
+        (
+            Words(
+                (10, 2),
+                "Failed to set vIOMMU: Device assignment is not allowed without enabling"
+                " caching-mode=on for Intel IOMMU.",
+            ),
+        ),
+    ),
+)
 
 HOT_ADDED = "Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU."
 """What QEMU says to a hot-added one, since 4.2 (VTD-19)."""
-
-PROPERTIES: Mapping[str, tuple[Release, Release | None]] = {
-    "eim": ((2, 8), None),
-    "caching-mode": ((2, 9), None),
-    "intremap": ((2, 10), None),
-    "device-iotlb": ((2, 10), None),
-    "pt": ((2, 10), None),
-    "x-aw-bits": ((2, 12), (4, 0)),
-    "aw-bits": ((4, 0), None),
-    "x-scalable-mode": ((4, 0), None),
-    "dma-drain": ((4, 0), None),
-    "snoop-control": ((7, 0), None),
-    "dma-translation": ((7, 1), None),
-    "x-pasid-mode": ((7, 2), None),
-    "stale-tm": ((9, 2), None),
-    "x-flts": ((10, 0), None),
-    "fs1gp": ((10, 0), None),
-    "svm": ((11, 0), None),
-    "x-buggy-eim": ((2, 8), (11, 0)),
-}
-"""Properties of intel-iommu: the release that brought each and the one that took it (VTD-26)."""
-
-
-def wrong_properties(found: Set[str], version: QemuVersion) -> tuple[str, ...]:
-    """Say which properties of *found* should not be there, and which should and are not."""
-    wrong = []
-    for name, (since, until) in PROPERTIES.items():
-        expected = version.has(*since) and not (until is not None and version.has(*until))
-        if expected != (name in found):
-            wrong.append(f"{name} {'is missing' if expected else 'is there'}")
-    return tuple(wrong)

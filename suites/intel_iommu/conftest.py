@@ -4,6 +4,7 @@
 ``observe``      looks at a paused machine with some `VtdConfig`; each is started once
 ``spare``        a function of the host to assign; the resident guest goes
 ``outcome``      starts a machine that QEMU may refuse; each is started once
+``attempt``      the same for a `RefusalCase`
 ``used_machine`` the machine of ``vtd_guest``, to be spoilt
 ``vtd_guest``    a booted guest with intel-iommu, caching mode and assigned devices (shared)
 ===============  ===============================================================================
@@ -20,16 +21,20 @@ import pytest
 from harness.host.host import Host
 from harness.lab.nested import Nested, start_nested
 from harness.lab.resident import Resident
-from harness.lab.vtd import Observed, Observer, accelerator_for
+from harness.lab.vtd import Observed, Observer, accelerator_for, properties_of
 from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.machine.outcome import Outcome
+from harness.machine.vtd import refusal_spec
 from harness.model.pci import PciFunction
 from harness.model.vtd_config import VtdConfig
 from harness.model.vtd_expected import Irqchip
+from harness.model.vtd_refusals import AssignmentRefusal, RefusalCase
+from harness.parse.dmesg import iommu_boot
 
 Observe = Callable[[VtdConfig], Observed]
 OutcomeOf = Callable[[MachineSpec], Outcome]
+Try = Callable[[RefusalCase], Outcome]
 
 GUEST = VtdConfig.of(intremap=True, caching_mode=True, device_iotlb=True)
 """How the booted guest's intel-iommu is set up."""
@@ -57,10 +62,62 @@ def _accel(host: Host, irqchip: Irqchip) -> str:
     return accel
 
 
+def skip_lacking(host: Host, lacking: str) -> None:
+    """Skip if the build cannot be told what the test is about; *lacking* says what and why."""
+    if lacking:
+        pytest.skip(f"QEMU {host.qemu.version} cannot be set up so: {lacking}")
+
+
 @pytest.fixture
 def observe(observer: Observer, host: Host) -> Observe:
     """Look at a paused machine with some set-up of intel-iommu."""
-    return lambda config: observer.observe(config, accel=_accel(host, config.irqchip))
+
+    def look(config: VtdConfig) -> Observed:
+        skip_lacking(host, config.lacking(properties_of(host)))
+        return observer.observe(config, accel=_accel(host, config.irqchip))
+
+    return look
+
+
+@pytest.fixture
+def attempt(observer: Observer, host: Host) -> Try:
+    """Start the machine of a refusal case, and say what came of it."""
+
+    def run(case: RefusalCase) -> Outcome:
+        properties = properties_of(host, case.driver)
+        spec = refusal_spec(case, accel=host.accelerator.option, properties=properties)
+        return observer.outcome(spec)
+
+    return run
+
+
+@pytest.fixture
+def refusal_words(host: Host, refusal: AssignmentRefusal) -> str:
+    """What this QEMU says by the rule of *refusal*; skips where it goes by another one."""
+    words = refusal.expected(host.qemu.version)
+    if words is None:
+        pytest.skip(
+            f"QEMU {host.qemu.version} does not go by {refusal.rule}: that is for {refusal.builds}"
+        )
+    return words
+
+
+@pytest.fixture
+def lazy_host(host: Host) -> Host:
+    """The host, where its own IOMMU is not strict.
+
+    Its log says lazy, or it has lazy domains (``DMA-FQ``). Below a vIOMMU with caching mode Linux
+    says lazy and makes every domain strict a moment later (VTD-50); of a host that is long up
+    the log may be gone.
+    """
+    said = iommu_boot(host.kernel_log().splitlines()).strict
+    kinds = host.run("cat /sys/kernel/iommu_groups/*/type 2>/dev/null", check=False).stdout
+    if said is not False and "DMA-FQ" not in kinds.split():
+        pytest.skip(
+            "the IOMMU of the host is strict, by its log and its groups; a host started with"
+            " iommu.strict=0 would enable this"
+        )
+    return host
 
 
 @pytest.fixture
@@ -89,7 +146,9 @@ def vtd_guest(resident: Resident, evidence: Path) -> Nested:
             resident.host,
             tuple(name for name in ("nvme",) if name in resident.names),
             evidence=place,
-            iommu=Device("intel-iommu", "iommu", options=GUEST.device_options),
+            iommu=Device(
+                "intel-iommu", "iommu", options=GUEST.arguments(properties_of(resident.host))
+            ),
             append="intel_iommu=on iommu.strict=1",
             emulated=(EMULATED,),
             extra=[word for event in TRACED for word in ("-trace", event)],

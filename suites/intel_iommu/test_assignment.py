@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.host.host import Host
+from harness.lab.vtd import properties_of
 from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.machine.outcome import Outcome, outcome_of_hot_add
@@ -12,19 +13,30 @@ from harness.machine.vtd import vtd_spec
 from harness.model.pci import PciFunction
 from harness.model.vtd_config import VtdConfig
 from harness.model.vtd_expected import Irqchip
-from harness.model.vtd_refusals import HOT_ADDED, without_caching_mode
+from harness.model.vtd_refusals import HOT_ADDED, WITHOUT_CACHING_MODE
 from harness.suite_fixtures import Launch
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import OutcomeOf
 from suites.intel_iommu.test_refusals import check_outcome
 
 IRQCHIPS = pytest.mark.parametrize("irqchip", [Irqchip.SPLIT, Irqchip.ON], ids=lambda i: i.value)
+REFUSALS = pytest.mark.parametrize(
+    "refusal",
+    [pytest.param(r, id=r.rule, marks=pytest.mark.rule(r.rule)) for r in WITHOUT_CACHING_MODE],
+)
+CONTROLS = pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(r, id=r.rule, marks=pytest.mark.negative_control(r.rule))
+        for r in WITHOUT_CACHING_MODE
+    ],
+)
 
 
 def machine_with(irqchip: Irqchip, host: Host, *, caching_mode: bool) -> MachineSpec:
     """Return a paused machine with intel-iommu."""
     config = VtdConfig.of(irqchip, caching_mode=caching_mode)
-    return vtd_spec(config, accel=host.accelerator.option)
+    return vtd_spec(config, accel=host.accelerator.option, properties=properties_of(host))
 
 
 def assigned(function: PciFunction, bus: str, addr: str) -> Device:
@@ -39,22 +51,22 @@ def check_still_there(machine: Machine, outcome: Outcome, words: str) -> None:
 
 
 @IRQCHIPS
-@pytest.mark.rule("VTD-17", "VTD-18")
+@REFUSALS
 def test_assignment_needs_caching_mode(
-    host: Host, outcome: OutcomeOf, spare: PciFunction, irqchip: Irqchip
+    host: Host, refusal_words: str, outcome: OutcomeOf, spare: PciFunction, irqchip: Irqchip
 ) -> None:
     """An assigned device below an intel-iommu without caching mode is refused at the start."""
     spec = machine_with(irqchip, host, caching_mode=False)
 
     said = outcome(spec.adding(assigned(spare, "pcie.0", "0x10")))
 
-    check_outcome(said, without_caching_mode(host.qemu.version))
+    check_outcome(said, refusal_words)
 
 
 @IRQCHIPS
-@pytest.mark.negative_control("VTD-17", "VTD-18")
+@CONTROLS
 def test_assignment_with_caching_mode_is_noticed(
-    host: Host, outcome: OutcomeOf, spare: PciFunction, irqchip: Irqchip
+    host: Host, refusal_words: str, outcome: OutcomeOf, spare: PciFunction, irqchip: Irqchip
 ) -> None:
     """With caching mode the device is accepted, and the check of the refusal fails."""
     spec = machine_with(irqchip, host, caching_mode=True)
@@ -62,7 +74,7 @@ def test_assignment_with_caching_mode_is_noticed(
     said = outcome(spec.adding(assigned(spare, "pcie.0", "0x10")))
 
     with must_fail():
-        check_outcome(said, without_caching_mode(host.qemu.version))
+        check_outcome(said, refusal_words)
 
 
 @pytest.mark.rule("VTD-19")
@@ -100,7 +112,7 @@ def check_is_cold_only(machine: Machine, device: Device) -> None:
 def without_iommu(host: Host, launch: Launch) -> Machine:
     """A paused machine without a vIOMMU."""
     config = VtdConfig(present=False)
-    return launch(vtd_spec(config, accel=host.accelerator.option))
+    return launch(vtd_spec(config, accel=host.accelerator.option, properties=properties_of(host)))
 
 
 @pytest.mark.rule("VTD-16")

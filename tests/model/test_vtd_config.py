@@ -9,6 +9,8 @@ from harness.model.vtd_config import VtdConfig
 from harness.model.vtd_expected import Irqchip
 
 QEMU = QemuVersion(10, 0, 2)
+OLD = frozenset({"x-scalable-mode", "x-pasid-mode", "x-flts", "dma-drain"})
+NEW = frozenset({"scalable-mode", "pasid-bits", "fsts"})
 
 
 @pytest.mark.parametrize(
@@ -20,12 +22,12 @@ QEMU = QemuVersion(10, 0, 2)
         (VtdConfig.of(dma_drain=False), 0x0012008C222F0606, 0xF00F5A),
         (VtdConfig(Irqchip.ON), 0x00D2008C222F0606, 0xF42),
         (VtdConfig(Irqchip.TCG), 0x00D2008C222F0606, 0xF00F4A),
-        (VtdConfig.of(x_scalable_mode=True), 0x00D2008C222F0606, 0x0000480080F00F5A),
+        (VtdConfig.of(scalable_mode=True), 0x00D2008C222F0606, 0x0000480080F00F5A),
     ],
     ids=lambda value: value.label if isinstance(value, VtdConfig) else f"{value:#x}",
 )
 def test_registers_are_those_of_the_catalogue(config: VtdConfig, cap: int, ecap: int) -> None:
-    assert (config.cap(QEMU).value, config.ecap(QEMU).value) == (cap, ecap)
+    assert (config.cap(QEMU).value, config.ecap(OLD).value) == (cap, ecap)
 
 
 def test_an_old_machine_type_has_the_old_width() -> None:
@@ -39,6 +41,22 @@ def test_only_what_is_said_is_on_the_command_line() -> None:
     assert VtdConfig(Irqchip.ON, says_irqchip=False).machine_options == {}
     assert VtdConfig(Irqchip.TCG).machine_options == {}
     assert VtdConfig.of(caching_mode=True).device_options == {"caching-mode": True}
+
+
+def test_the_size_of_pasids_shows_where_it_can_be_said() -> None:
+    config = VtdConfig.of(scalable_mode=True, pasid_bits=20)
+
+    assert config.arguments(OLD) == {"x-scalable-mode": True, "x-pasid-mode": True}
+    assert config.arguments(NEW) == {"scalable-mode": True, "pasid-bits": 20}
+    assert config.ecap(OLD).value == 0x0000490080F00F5A
+    assert config.ecap(NEW).value == 0x0000499880F00F5A
+
+
+def test_what_cannot_be_said_is_told() -> None:
+    config = VtdConfig.of(dma_drain=False)
+
+    assert config.lacking(OLD) == ""
+    assert "before 11.1" in config.lacking(NEW)
 
 
 def test_having_changes_a_copy() -> None:

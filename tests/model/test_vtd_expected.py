@@ -47,11 +47,31 @@ def test_cap_of_10_0(options: dict[str, int], value: int) -> None:
         ({"pass_through": False}, 0xF00F1A),
         ({"scalable": True}, 0x0000480080F00F5A),
         ({"scalable": True, "first_stage": True}, 0x0000880000F00F5A),
-        ({"scalable": True, "pasid": True}, 0x0000490080F00F5A),
+        ({"scalable": True, "pasid_bits": 20}, 0x0000490080F00F5A),
+        # Observed on 11.1.3, with eim=on.
+        ({"scalable": True, "pasid_bits": 20, "tells_pasid_bits": True}, 0x0000499880F00F5A),
+        ({"scalable": True, "pasid_bits": 8, "tells_pasid_bits": True}, 0x0000493880F00F5A),
+        ({"scalable": True, "tells_pasid_bits": True}, 0x0000480080F00F5A),
     ],
 )
-def test_ecap_of_10_0(options: dict[str, bool], value: int) -> None:
-    prediction = expected_ecap(V10_0, **{"interrupt_remapping": True, "eim": True, **options})
+def test_ecap_of_10_0_and_11_1(options: dict[str, int], value: int) -> None:
+    prediction = expected_ecap(**{"interrupt_remapping": True, "eim": True, **options})  # type: ignore[arg-type]
+
+    assert (prediction.value, prediction.ignore) == (value, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({}, 0x80D2008C222F0606),
+        ({"caching_mode": True}, 0x80D2008C222F0686),
+        ({"dma_translation": False}, 0x80D2008C222F0006),
+        ({"first_stage": True}, 0x81D2008C222F0606),
+        ({"first_stage": True, "fs1gp": False}, 0x80D2008C222F0606),
+    ],
+)
+def test_cap_of_11_1(options: dict[str, bool], value: int) -> None:
+    prediction = expected_cap(QemuVersion(11, 1, 3), aw_bits=48, **options)
 
     assert (prediction.value, prediction.ignore) == (value, 0)
 
@@ -113,9 +133,9 @@ def test_what_qemu_refuses_is_refused() -> None:
     with pytest.raises(ValueError, match="aw-bits"):
         expected_cap(V10_0, aw_bits=57)
     with pytest.raises(ValueError, match="scalable"):
-        expected_ecap(V10_0, interrupt_remapping=True, eim=True, first_stage=True)
+        expected_ecap(interrupt_remapping=True, eim=True, first_stage=True)
     with pytest.raises(ValueError, match="intremap"):
-        expected_ecap(V10_0, interrupt_remapping=False, eim=True)
+        expected_ecap(interrupt_remapping=False, eim=True)
 
 
 def test_wrong_register_is_explained() -> None:
