@@ -16,6 +16,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     in_good_order,
     launch,
     nested,
+    never_read,
     parts,
     refusal,
     refused_command,

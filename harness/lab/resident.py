@@ -43,6 +43,16 @@ class Resident:
             self.host, self.names, evidence=place
         ))  # fmt: skip
 
+    def never_read(self) -> Nested:
+        """Return the guest, a new one if the flat views of the running one were read.
+
+        Up to QEMU 11.1 at least, reading them keeps devices from ever leaving
+        (docs/findings/info-mtree-leaks-flat-views.md).
+        """
+        if self._running is not None and self._running.machine.qmp.flat_views_read:
+            self.give_up()
+        return self.get()
+
     def firmware_only(
         self,
         names: tuple[str, ...],

@@ -447,8 +447,20 @@ class Machine:
         """
         since = self.qmp.mark()
         deadline = time.monotonic() + timeout
+        asked = False
         while True:
-            self.qmp.execute("device_del", {"id": device})
+            try:
+                self.qmp.execute("device_del", {"id": device})
+            except QmpFailed as error:
+                if not asked or error.error_class != "DeviceNotFound":
+                    raise
+                raise WaitTimeout(
+                    f"{self.spec.name}: {device} is gone, but DEVICE_DELETED never came",
+                    seen=f"its flat views were read {self.qmp.flat_views_read} times before",
+                    evidence=self.qmp.log_path,
+                    hint="docs/findings/info-mtree-leaks-flat-views.md says why that matters",
+                ) from error
+            asked = True
             left = deadline - time.monotonic()
             try:
                 self.qmp.wait_event(

@@ -109,6 +109,8 @@ class Qmp:
         self._client.logger.addFilter(_DEMOTE)
         self._events: collections.deque[dict[str, Any]] = collections.deque(maxlen=2000)
         self._seen = 0
+        self.flat_views_read = 0
+        """How often ``info mtree -f`` was asked: it leaks references (docs/findings)."""
         self._changed = threading.Condition()
         self._client.register_listener(self._make_listener())
 
@@ -228,6 +230,7 @@ class Qmp:
 
     def hmp(self, line: str, *, timeout: float = 60) -> str:
         """Execute a human monitor command and return its text with plain line ends."""
+        self.flat_views_read += line.startswith("info mtree -f")
         text = self.execute("human-monitor-command", {"command-line": line}, timeout=timeout)
         return str(text).replace("\r\n", "\n")
 

@@ -214,6 +214,7 @@ def check_gone(name: str, found: MemoryMap) -> None:
 
 @only("nvme")
 @pytest.mark.rule("LIF-20")
+@pytest.mark.usefixtures("never_read")
 def test_unplugged_device_leaves_the_map(assigned: Assigned) -> None:
     """``device_del`` ends with DEVICE_DELETED (id and path); no row of the device is left."""
     before = assigned.machine.qmp.mark()
