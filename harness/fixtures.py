@@ -10,13 +10,15 @@ from harness.report.rundir import RUN
 
 
 @pytest.fixture
-def evidence(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def evidence(request: pytest.FixtureRequest) -> Path:
     """Return the test's own directory in the results; what is put there is kept.
 
     Outside a trapline run it is pytest's temporary directory.
     """
     run = request.config.stash.get(RUN, None)
     if run is None:
+        # Asked for only here: pytest's tear-down of tmp_path does not survive a Ctrl-C.
+        tmp_path: Path = request.getfixturevalue("tmp_path")
         return tmp_path
     place = run.evidence(request.node.nodeid)
     if ("evidence", str(place)) not in request.node.user_properties:

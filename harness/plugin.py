@@ -38,7 +38,7 @@ _OPTIONS = {
     "qemu": "QEMU under test: name of a build or path",
     "l0_qemu": "QEMU that runs virtual hosts: name of a build or path",
     "kernel": "kernel of the host: name or path",
-    "guest_kernel": "kernel of the guest: name or path (default: that of the host)",
+    "guest_kernel": "kernel of the guest: name or path; empty: that of the host",
     "host": "where the QEMU under test runs: virtual, local or ssh://user@name",
 }
 

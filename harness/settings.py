@@ -25,8 +25,8 @@ class Settings(pydantic.BaseModel):
     """The QEMU that runs virtual hosts: lab equipment, not under test."""
     kernel: str = "debian:trixie"
     """Kernel of the host."""
-    guest_kernel: str = ""
-    """Kernel of the guest; empty means the same as the host's."""
+    guest_kernel: str = "debian:trixie"
+    """Kernel of the guest: the same whatever host is judged; empty means that of the host."""
     host: str = "virtual"
     """``virtual``, ``local`` or ``ssh://user@name``."""
 

@@ -33,7 +33,7 @@ from harness.images.images import Images
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_host
 from harness.lab.nested import WHO_HAS_IT, Nested
-from harness.lab.parts import Parts
+from harness.lab.parts import Parts, check_host_word
 from harness.lab.resident import Resident
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
@@ -81,6 +81,7 @@ def parts_of(config: pytest.Config) -> Parts:
 
 def subject_of(config: pytest.Config) -> Mapping[str, str]:
     """Return what is judged, for the header and every result; builds what is missing."""
+    check_host_word(config.stash[SETTINGS].host)
     with _shown(config), build_progress() as progress:
         parts = config.stash[PARTS] = Parts(config.stash[SETTINGS], Images(progress=progress))
         parts.gather()

@@ -16,7 +16,7 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
         qemu="debian:trixie",
         l0_qemu="debian:trixie",
         kernel="debian:trixie",
-        guest_kernel="",
+        guest_kernel="debian:trixie",
         host="virtual",
     )
 

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shlex
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from harness.errors import (
 )
 from harness.machine.command import Device, MachineSpec, Sockets, command_line
 from harness.machine.console import Console
+from harness.machine.exit_status import describe_exit
 from harness.machine.place import Place, Process
 from harness.machine.qmp import Qmp
 from harness.machine.traces import TraceWindow
@@ -35,6 +35,7 @@ from harness.model.memory_map import MemoryMap
 from harness.model.memory_map_json import map_to_dict
 from harness.model.memory_tree import MemoryTree
 from harness.model.pci_listing import QueryPciFunction
+from harness.parse.crash import find_crashes
 from harness.parse.mtree import parse_memory_map, parse_memory_tree
 from harness.parse.query_stats import parse_query_pci, parse_query_stats
 from harness.step import step
@@ -96,6 +97,7 @@ class Machine:
         self._qmp: Qmp | None = None
         self._console: Console | None = None
         self._ending = False
+        self._holding = False
 
     # -- life ---------------------------------------------------------------------------
 
@@ -206,6 +208,8 @@ class Machine:
         if self._console is not None:
             self._console.check()
         self._check_alive()
+        if self._qmp is not None and self._qmp.halted and not (self._holding or self._ending):
+            self.check_running()
 
     def _check_alive(self) -> None:
         """Raise if QEMU or the system under it is gone; it answers for a crashed guest too."""
@@ -338,9 +342,12 @@ class Machine:
         """
         status = self.qmp.execute("query-status")["status"]
         if status not in ("running", "paused", "prelaunch"):
+            said = self.stderr()
+            cause = next(iter(find_crashes(said.splitlines())), None)
             raise MachineDied(
-                f"{self.spec.name}: its vCPUs stopped: {status}",
-                seen=self.stderr()[-2000:],
+                f"{self.spec.name}: its vCPUs stopped by themselves: {status}"
+                + (f" ({cause.crash.text})" if cause is not None else ""),
+                seen=said[-1500:],
                 evidence=self.evidence / "qemu.log",
             )
 
@@ -349,12 +356,14 @@ class Machine:
         """Hold the vCPUs while inside, so that map and counters belong together."""
         running = self.qmp.execute("query-status")["running"]
         if running:
+            self._holding = True
             self.qmp.execute("stop")
         try:
             yield
         finally:
             if running:
                 self.qmp.execute("cont")
+                self._holding = False
 
     def memory_map(self, *, keep: str = "memory-map") -> MemoryMap:
         """Read ``info mtree -f -o`` with the vCPUs stopped (P-SNAP); text and JSON are kept."""
@@ -482,12 +491,3 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-
-
-def describe_exit(status: int) -> str:
-    """Return ``exited with 1`` or ``was ended by signal 6 (SIGABRT)``."""
-    if status >= 0:
-        return f"exited with {status}"
-    with contextlib.suppress(ValueError):
-        return f"was ended by signal {-status} ({signal.Signals(-status).name})"
-    return f"was ended by signal {-status}"

@@ -109,6 +109,8 @@ class Qmp:
         self._client.logger.addFilter(_DEMOTE)
         self._events: collections.deque[dict[str, Any]] = collections.deque(maxlen=2000)
         self._seen = 0
+        self.halted = False
+        """The vCPUs stand still, by the last event that said so."""
         self.flat_views_read = 0
         """How often ``info mtree -f`` was asked: it leaks references (docs/findings)."""
         self._changed = threading.Condition()
@@ -125,6 +127,8 @@ class Qmp:
                 qmp._note("!", message)
                 with qmp._changed:
                     qmp._events.append(message)
+                    if message["event"] in ("STOP", "RESUME"):
+                        qmp.halted = message["event"] == "STOP"
                     qmp._seen += 1
                     qmp._changed.notify_all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +28,26 @@ def build_progress(console: Console | None = None) -> Iterator[Progress]:
         else _Lines(lambda line: console.print(line, markup=False, highlight=False))
     )
     stop = listen(shown.stepped)
+    warnings = _Warnings(shown.warned)
+    logging.getLogger("harness.images").addHandler(warnings)
     try:
         with shown.running():
             yield shown.downloaded
     finally:
+        logging.getLogger("harness.images").removeHandler(warnings)
         stop()
+
+
+class _Warnings(logging.Handler):
+    """Hands on what must be said, such as that a damaged image is made again."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it as one line."""
+        self._tell(f"trapline: {record.getMessage()}")
 
 
 class _Lines:
@@ -47,6 +63,9 @@ class _Lines:
         if record.seconds is not None and record.seconds >= WORTH_A_LINE:
             failed = f" {record.failed}" if record.failed else ""
             self._write(f"{'  ' * record.depth}{record.text} ({record.seconds:.1f} s){failed}")
+
+    def warned(self, text: str) -> None:
+        self._write(text)
 
     def downloaded(self, what: str, percent: float) -> None:
         """Nothing: the step that downloads says how much it is."""

@@ -55,6 +55,8 @@ def finish_run(
     )
     run.facts.write_text(facts.to_json(), encoding="utf-8")
     run.summary.write_text(summarise(results, facts, run.path), encoding="utf-8")
+    if results:  # a mistyped option must not hide the verdicts of the run before
+        run.become_latest()
     return results
 
 

@@ -25,7 +25,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, base: Path, now: datetime) -> RunDirectory:
-        """Make a new one under *base* and let ``latest`` point to it."""
+        """Make a new one under *base*."""
         base = base.absolute()
         base.mkdir(parents=True, exist_ok=True)
         while True:
@@ -33,8 +33,11 @@ class RunDirectory:
             with contextlib.suppress(FileExistsError):
                 path.mkdir()
                 break
-        _point(base / LATEST, path.name)
         return cls(path)
+
+    def become_latest(self) -> None:
+        """Let ``latest`` beside it point to it."""
+        _point(self.path.parent / LATEST, self.path.name)
 
     @property
     def report_log(self) -> Path:

@@ -22,7 +22,8 @@ from harness.errors import (
     WaitTimeout,
 )
 from harness.machine.command import Device
-from harness.machine.machine import Machine, describe_exit
+from harness.machine.exit_status import describe_exit
+from harness.machine.machine import Machine
 from harness.machine.place import LocalPlace
 from harness.machine.qmp import Qmp
 

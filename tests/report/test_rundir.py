@@ -20,6 +20,8 @@ def test_a_run_has_a_name_that_sorts_and_latest_points_to_it(tmp_path: Path) -> 
 
     assert re.fullmatch(r"20261121-030405-[0-9a-f]{4}", first.path.name)
     assert first.path != second.path
+    second.become_latest()
+
     assert latest(tmp_path / "results") == second
     assert not (tmp_path / "results/latest").readlink().is_absolute()
 
