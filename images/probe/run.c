@@ -236,7 +236,7 @@ const struct command run_command = {
 	"or passed through. It and all its descendants are killed when our stdin ends, at\n"
 	"SIGTERM, SIGHUP or SIGINT, when we are killed, and what it leaves behind when it ends.\n"
 	"The pidfile is removed at the end.\n"
-	"  pid=N                    first, once it runs\n"
+	"  pid=N                    once it runs; first with --log, as PROGRAM itself may be faster\n"
 	"  ended=itself|eof|signal\n"
 	"  exit=N, or signal=N      how it ended; our status is 0\n",
 	.run = run,

@@ -287,11 +287,13 @@ def test_run_leaves_nothing_even_when_it_is_killed(probe: Path) -> None:
         wait_until("the child to be gone", lambda: gone(pid) or None, timeout=30)
 
 
-def test_run_kills_grandchildren_that_left_the_session(probe: Path) -> None:
-    with started(probe, "run", "--", "sh", "-c", "setsid sh -c 'echo $$; sleep 1000' & wait") as p:
+def test_run_kills_grandchildren_that_left_the_session(probe: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"  # apart from the answers: the program may speak before the first
+    script = "setsid sh -c 'echo $$; sleep 1000' & wait"
+    with started(probe, "run", "--log", log, "--", "sh", "-c", script) as p:
         supervised(p)
         assert p.stdin and p.stdout
-        grandchild = int(p.stdout.readline())
+        grandchild = int(wait_until("the grandchild's line", lambda: line_of(log), timeout=30))
         assert not gone(grandchild)
         p.stdin.close()
 
@@ -299,15 +301,21 @@ def test_run_kills_grandchildren_that_left_the_session(probe: Path) -> None:
         assert gone(grandchild)
 
 
-def test_run_kills_what_the_program_leaves_behind(probe: Path) -> None:
+def test_run_kills_what_the_program_leaves_behind(probe: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
     script = "setsid sh -c 'exec sleep 1000' & echo $!"
-    with started(probe, "run", "--", "sh", "-c", script) as process:
+    with started(probe, "run", "--log", log, "--", "sh", "-c", script) as process:
         supervised(process)
         assert process.stdout
-        orphan = int(process.stdout.readline())
 
         assert answers(process.stdout.read().decode()) == {"ended": "itself", "exit": "0"}
-        assert gone(orphan)
+        assert gone(int(line_of(log) or "0"))
+
+
+def line_of(log: Path) -> str | None:
+    """The first line of a file, None until it is whole."""
+    line, end, _ = (log.read_text() if log.exists() else "").partition("\n")
+    return line if end else None
 
 
 def test_run_appends_both_outputs_to_the_log(probe: Path, tmp_path: Path) -> None:
