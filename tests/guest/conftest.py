@@ -40,11 +40,15 @@ class Server(paramiko.ServerInterface):
     def dial(self) -> socket.socket:
         """Return the client's end of a new connection."""
         ours, theirs = socket.socketpair()
-        transport = paramiko.Transport(theirs)
+        self.serve(theirs)
+        return ours
+
+    def serve(self, stream: socket.socket) -> None:
+        """Serve a connection."""
+        transport = paramiko.Transport(stream)
         transport.add_server_key(self.host_key)
         transport.start_server(event=threading.Event(), server=self)
         self.transports.append(transport)
-        return ours
 
     def cut(self) -> None:
         """Let every connection break, as when the system dies."""

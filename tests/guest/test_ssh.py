@@ -82,6 +82,19 @@ def test_log_in_tries_again_until_somebody_answers(server: Any) -> None:
     transport.close()
 
 
+def test_packets_over_tcp_do_not_wait_for_each_other(server: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+        server.serve(theirs)
+        transport = SshTransport("fake", lambda: ours, key=server.key.private)
+        transport.log_in(timeout=30)
+
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert transport.run("echo in").stdout == "in\n"
+        transport.close()
+
+
 def test_log_in_that_nobody_answers_says_the_last_cause(tmp_path: Path) -> None:
     def dial() -> socket.socket:
         raise ConnectionRefusedError("nobody there")
