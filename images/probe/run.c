@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,14 +119,16 @@ static void kill_children(void)
 /* Kill and reap all that is left; its orphans come to us and are next. */
 static int sweep(pid_t pid, bool *reaped, int status)
 {
+	bool look = false;	/* at all of /proc, which is slow: most leave nothing behind */
 	int other;
 	pid_t dead;
 
 	for (;;) {
 		if (!*reaped)
 			kill(-pid, SIGKILL);
-		kill_children();
-		dead = waitpid(-1, &other, 0);
+		if (look)
+			kill_children();
+		dead = waitpid(-1, &other, *reaped && !look ? WNOHANG : 0);
 		if (dead < 0 && errno == EINTR)
 			continue;
 		if (dead < 0)
@@ -133,6 +136,8 @@ static int sweep(pid_t pid, bool *reaped, int status)
 		if (dead == pid) {
 			status = other;
 			*reaped = true;
+		} else {
+			look = true;
 		}
 	}
 }
@@ -175,13 +180,76 @@ static const char *watch(pid_t pid, const sigset_t *signals, bool *reaped, int *
 	}
 }
 
+static const char *directory;	/* made by us, absolute, or NULL */
+
+static void remove_directory(void)
+{
+	DIR *there = opendir(directory);
+	struct dirent *entry;
+
+	if (!there)
+		return;
+	while ((entry = readdir(there)))
+		unlinkat(dirfd(there), entry->d_name, 0);
+	closedir(there);
+	rmdir(directory);
+}
+
+static void make_directory(const char *path)
+{
+	if (path[0] != '/')
+		misuse("--directory must be absolute, not '%s'", path);
+	if (mkdir(path, 0700))
+		die("make %s", path);
+	directory = path;
+	atexit(remove_directory);
+}
+
+/* Write one file to stdout: nobody writes to it any more, so its size is known. */
+static void show_file(int at, const char *name)
+{
+	char bytes[65536];
+	struct stat stat;
+	off_t left;
+	int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd < 0)		/* a socket */
+		return;
+	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || strpbrk(name, " \n"))
+		goto out;
+	printf("file=%s size=%lld\n", name, (long long)stat.st_size);
+	for (left = stat.st_size; left > 0;) {
+		ssize_t got = read(fd, bytes, left < (off_t)sizeof(bytes) ? (size_t)left : sizeof(bytes));
+
+		if (got <= 0)
+			fail("%s became shorter", name);
+		fwrite(bytes, 1, (size_t)got, stdout);
+		left -= got;
+	}
+out:
+	close(fd);
+}
+
+static void show_directory(void)
+{
+	DIR *there = opendir(directory);
+	struct dirent *entry;
+
+	if (!there)
+		die("read %s", directory);
+	while ((entry = readdir(there)))
+		show_file(dirfd(there), entry->d_name);
+	closedir(there);
+}
+
 static int run(int argc, char **argv)
 {
-	char *log = NULL, *pidfile = NULL;
+	char *log = NULL, *pidfile = NULL, *wanted = NULL;
 	struct texts env = { .count = 0 };
 	const struct opt opts[] = {
 		{ "log", OPT_TEXT, &log, NULL },
 		{ "pidfile", OPT_TEXT, &pidfile, NULL },
+		{ "directory", OPT_TEXT, &wanted, NULL },
 		{ "env", OPT_TEXTS, &env, NULL },
 	};
 	sigset_t signals, before;
@@ -199,6 +267,8 @@ static int run(int argc, char **argv)
 		if (!strchr(env.text[i], '='))
 			misuse("--env needs NAME=VALUE, not '%s'", env.text[i]);
 
+	if (wanted)
+		make_directory(wanted);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	/* The channel may be gone when the end is reported; the killing comes first. */
 	signal(SIGPIPE, SIG_IGN);
@@ -223,6 +293,10 @@ static int run(int argc, char **argv)
 		printf("signal=%d\n", WTERMSIG(status));
 	else
 		printf("exit=%d\n", WEXITSTATUS(status));
+	if (directory) {
+		fflush(stdout);		/* how it ended must not wait for the files */
+		show_directory();
+	}
 	return ANSWERED;
 }
 
@@ -230,14 +304,16 @@ const struct command run_command = {
 	.name = "run",
 	.summary = "start a program that dies with stdin",
 	.help =
-	"  probe run [--log FILE] [--pidfile FILE] [--env NAME=VALUE]… -- PROGRAM [WORDS]\n"
+	"  probe run [--log FILE] [--pidfile FILE] [--directory DIR] [--env NAME=VALUE]…\n"
+	"            -- PROGRAM [WORDS]\n"
 	"\n"
 	"PROGRAM runs in a session of its own, stdin from /dev/null, its output appended to FILE\n"
 	"or passed through. It and all its descendants are killed when our stdin ends, at\n"
 	"SIGTERM, SIGHUP or SIGINT, when we are killed, and what it leaves behind when it ends.\n"
-	"The pidfile is removed at the end.\n"
+	"The pidfile is removed at the end. DIR is made first, and at the end shown and removed.\n"
 	"  pid=N                    once it runs; first with --log, as PROGRAM itself may be faster\n"
 	"  ended=itself|eof|signal\n"
-	"  exit=N, or signal=N      how it ended; our status is 0\n",
+	"  exit=N, or signal=N      how it ended; our status is 0\n"
+	"  file=NAME size=N         then N bytes, for each file in DIR\n",
 	.run = run,
 };

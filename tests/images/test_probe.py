@@ -97,6 +97,7 @@ def test_help_of_a_subcommand_shows_its_syntax(probe: Path, name: str) -> None:
         "run",
         "run ls",
         "run --env NAME -- ls",
+        "run --directory here -- ls",
         "mem",
         "mem read FILE",
         "mem read FILE 1 --width 4",
@@ -310,6 +311,45 @@ def test_run_kills_what_the_program_leaves_behind(probe: Path, tmp_path: Path) -
 
         assert answers(process.stdout.read().decode()) == {"ended": "itself", "exit": "0"}
         assert gone(int(line_of(log) or "0"))
+
+
+def test_run_shows_and_removes_the_directory_it_made(probe: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    script = f"printf 'no line end' > {made}/said; mkfifo {made}/pipe; ln -s said {made}/link; :"
+    words = ["--directory", made, "--log", made / "log", "--", "sh", "-c", f"{script} > {made}/e"]
+    with started(probe, "run", *words) as process:
+        supervised(process)
+        assert process.stdout
+        said = process.stdout.read().decode()
+
+    status, _, files = said.partition("exit=0\n")
+    assert status == "ended=itself\n"
+    assert sorted(re.findall(r"file=(\S+) size=(\d+)\n(no line end)?", files)) == [
+        ("e", "0", ""), ("log", "0", ""), ("said", "11", "no line end"),
+    ]  # fmt: skip
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("words", [["/nonexistent/program"], ["sleep", "1000"]])
+def test_run_leaves_no_directory_whatever_happens(
+    probe: Path, tmp_path: Path, words: list[str]
+) -> None:
+    made = tmp_path / "made"
+    with started(probe, "run", "--directory", made, "--", *words) as process:
+        assert process.stdin and process.stdout
+        process.stdout.readline()
+        process.stdout.close()  # nobody wants to know
+        process.stdin.close()
+        process.wait(30)
+
+    assert not made.exists()
+
+
+def test_run_takes_no_directory_that_is_there(probe: Path, tmp_path: Path) -> None:
+    done = run(probe, "run", "--directory", tmp_path, "--", "true", status=1)
+
+    assert "File exists" in done.stderr
+    assert tmp_path.exists()
 
 
 def line_of(log: Path) -> str | None:
