@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
+from collections.abc import Mapping
 
 import paramiko
 
@@ -13,7 +15,10 @@ from harness.errors import Unreachable
 FIRST_LINE = 60.0
 """Seconds until ``probe run`` must have said the process id; emulated systems are slow."""
 LAST_LINE = 15.0
-"""Seconds for it to kill the group and to say how it ended."""
+"""Seconds for it to kill the group and to say how it ended; then for each part of the files."""
+
+_STATUS = re.compile(rb"^(exit|signal)=\d+\n", re.MULTILINE)
+_FILE = re.compile(rb"file=(\S+) size=(\d+)\n")
 
 GONE = -9
 """Status of a program whose system went away: ``probe run`` killed it when its input ended."""
@@ -33,7 +38,7 @@ class RemoteProcess:
         self._where = where
         self._lock = threading.Lock()
         self._news = threading.Event()
-        self._said = b""
+        self._said = bytearray()
         self._ended = False
         self._status: int | None = None
         channel.in_buffer.set_event(self._news)
@@ -50,7 +55,7 @@ class RemoteProcess:
                 raise Unreachable(
                     f"{self._where}: no answer from probe run within {FIRST_LINE:g} s"
                 )
-            self._wait(0.5)
+            self._take_news(0.5)
         line = self._said.split(b"\n")[0].decode(errors="replace")
         if not line.startswith("pid="):
             self._channel.settimeout(1)
@@ -74,24 +79,59 @@ class RemoteProcess:
         """Close its input: ``probe run`` kills the group, reaps and says so."""
         with contextlib.suppress(OSError, paramiko.SSHException, EOFError):
             self._channel.shutdown_write()
-        deadline = time.monotonic() + LAST_LINE
-        while self.poll() is None and time.monotonic() < deadline:
-            self._wait(0.5)
-        self._channel.close()
+        self._hear_out()
         return self._status if self._status is not None else GONE
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit status as soon as it is told, None if it still runs."""
+        deadline = time.monotonic() + seconds
+        while self.poll() is None and (left := deadline - time.monotonic()) > 0:
+            self._take_news(min(left, 0.5))
+        return self._status
+
+    def left(self) -> Mapping[str, bytes]:
+        """Return the files that it left in its directory, by name.
+
+        :raise Unreachable: they did not come whole.
+        """
+        self._hear_out()  # ends with ``shown=``, if it was started with a directory
+        found: dict[str, bytes] = {}
+        said = bytes(self._said)
+        at = _STATUS.search(said)
+        end = at.end() if at is not None else len(said)
+        while head := _FILE.match(said, end):
+            end = head.end() + int(head[2])
+            found[head[1].decode()] = said[head.end() : end]
+        if said[end:] != b"shown=%d\n" % len(found):
+            raise Unreachable(
+                f"{self._where}: the connection ended before all that the program left was here",
+                seen=f"{len(said)} bytes, files: {', '.join(found) or 'none'}",
+            )
+        return found
+
+    def _hear_out(self) -> None:
+        """Wait for all that ``probe run`` has to say, as long as it goes on saying it."""
+        size, deadline = 0, 0.0
+        while not self._ended:
+            if len(self._said) != size or not deadline:
+                size, deadline = len(self._said), time.monotonic() + LAST_LINE
+            elif time.monotonic() > deadline:
+                break
+            self._take_news(0.5)
+        self._channel.close()
+
+    def _take_news(self, seconds: float) -> None:
         """Wait for news, then take them."""
         self._news.wait(seconds)
         self._gather()
 
     def _gather(self) -> None:
         with self._lock:
-            # Look before the last read: what comes with the end must not be lost to it.
-            ended = bool(self._channel.closed or self._channel.eof_received)
+            # In this order: neither the end nor what comes with it is lost.
             self._news.clear()
+            ended = bool(self._channel.closed or self._channel.eof_received)
             while self._channel.recv_ready():
-                self._said += self._channel.recv(4096)
+                self._said += self._channel.recv(65536)
             self._ended = ended
             if self._status is None:
                 self._status = _status_in(self._said.decode(errors="replace"))

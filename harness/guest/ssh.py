@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
+import secrets
 import shlex
 import socket
 import threading
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import paramiko
 
-from harness.errors import CommandFailed, Unreachable, WaitTimeout
+from harness.errors import Unreachable, WaitTimeout
 from harness.guest.remote_process import RemoteProcess
 from harness.guest.transport import (
     Command,
@@ -316,9 +316,16 @@ class SshTransport:
             check=self.check,
         )
 
-    def start(self, argv: Sequence[str], *, env: Mapping[str, str], log: str) -> Process:
-        """Start *argv* under ``probe run``: it dies when our connection does."""
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], log: str, directory: str = ""
+    ) -> Process:
+        """Start *argv* under ``probe run``: it dies when our connection does.
+
+        So does *directory*.
+        """
         words = [self.probe, "run", "--log", log]
+        if directory:
+            words += ["--directory", directory]
         for key, value in env.items():
             words += ["--env", f"{key}={value}"]
         channel = self.channel([*words, "--", *argv])
@@ -337,14 +344,12 @@ class SshTransport:
         pump(theirs.recv, channel.sendall, finish)
         return ours
 
-    def make_directory(self) -> str:
-        """Make a private directory there."""
-        return self.run("mktemp -d /tmp/trapline-XXXXXX").stdout.strip()
+    def new_directory(self) -> str:
+        """Return a name that nobody has; ``probe run`` makes the directory, or fails."""
+        return f"/tmp/trapline-{secrets.token_hex(6)}"
 
     def remove_directory(self, path: str) -> None:
-        """Remove it and what is in it; a system that is gone has nothing left to remove."""
-        with contextlib.suppress(Unreachable, CommandFailed):
-            self.run(["rm", "-rf", "--", path])
+        """Nothing to do: ``probe run`` removes it when its program ends."""
 
     def read(self, path: str, *, offset: int = 0) -> bytes:
         """Return a file's bytes from *offset* on, empty if there is none.

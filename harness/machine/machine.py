@@ -28,6 +28,7 @@ from harness.errors import (
 from harness.machine.command import Device, MachineSpec, Sockets, command_line
 from harness.machine.console import Console
 from harness.machine.exit_status import describe_exit
+from harness.machine.leavings import keep_what_it_left
 from harness.machine.place import Place, Process
 from harness.machine.qmp import Qmp
 from harness.machine.traces import TraceWindow
@@ -110,7 +111,7 @@ class Machine:
         :raise LaunchFailed: it ended, or never spoke; its words are in the message.
         :raise QmpFailed: what speaks is not QMP.
         """
-        sockets = Sockets(launch.place.make_directory())
+        sockets = Sockets(launch.place.new_directory())
         machine = cls(spec, launch, sockets)
         argv = [*launch.qemu.argv_prefix, *command_line(spec, sockets)]
         env = {**launch.qemu.env, **launch.extra_env}
@@ -126,7 +127,9 @@ class Machine:
 
     def _start(self, argv: list[str], env: Mapping[str, str], timeout: float) -> None:
         try:
-            self._process = self.place.start(argv, env=env, log=self.sockets.stderr)
+            self._process = self.place.start(
+                argv, env=env, log=self.sockets.stderr, directory=self.sockets.directory
+            )
         except OSError as error:
             raise LaunchFailed(
                 f"{self.spec.name}: QEMU could not be started",
@@ -152,6 +155,8 @@ class Machine:
             with contextlib.suppress(MachineDied):
                 qmp.connect(stream, timeout=timeout)
                 return True
+            if self._process is not None:
+                self._process.wait(1)
             return False
 
         self._wait_for("QMP", greeted, timeout)
@@ -233,6 +238,8 @@ class Machine:
         if not self.sockets.directory:  # ended
             kept = self.evidence / "qemu.log"
             return kept.read_text(errors="replace") if kept.exists() else ""
+        if self._process is not None and self._process.poll() is not None:
+            return self._process.left().get("qemu.log", b"").decode(errors="replace")
         return self.place.read(self.sockets.stderr).decode(errors="replace")
 
     def quit(self, *, timeout: float = 20) -> int:
@@ -241,8 +248,8 @@ class Machine:
         if self._qmp is not None and self.exit_status is None:
             with contextlib.suppress(HarnessError):
                 self._qmp.execute("quit", timeout=5)
-            with contextlib.suppress(WaitTimeout):
-                wait_until(f"{self.spec.name}: end of QEMU", self._ended, timeout=timeout)
+            if self._process is not None:
+                self._process.wait(timeout)
         return self.kill()
 
     def wait_end(self, *, timeout: float) -> int:
@@ -251,11 +258,11 @@ class Machine:
         :raise WaitTimeout: it still runs.
         """
         self._ending = True
-        wait_until(f"{self.spec.name}: end of QEMU", self._ended, timeout=timeout)
+        if self._process is not None and self._process.wait(timeout) is None:
+            raise WaitTimeout(
+                f"{self.spec.name}: QEMU still runs after {timeout:g} s", evidence=self.evidence
+            )
         return self.kill()
-
-    def _ended(self) -> bool:
-        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> int:
         """End QEMU now, keep the evidence, remove sockets; callable twice.
@@ -272,7 +279,7 @@ class Machine:
             if directory:
                 last_first.callback(self._forget_sockets)
                 last_first.callback(self.place.remove_directory, directory)
-                last_first.callback(self._collect)
+                last_first.callback(self._collect, process)
             if console is not None:
                 last_first.callback(console.close)
                 last_first.callback(console.wait_closed, timeout=2 if process is not None else 0)
@@ -285,19 +292,9 @@ class Machine:
     def _forget_sockets(self) -> None:
         self.sockets = Sockets("")
 
-    def _collect(self) -> None:
-        kept = {"qemu.log": self.sockets.stderr, "trace.log": self.sockets.trace}
-        if not (self.evidence / "console.log").exists():
-            kept["console.log"] = self.sockets.console_log
-        for name, path in kept.items():
-            try:
-                content = self.place.read(path)
-                if content or name == "qemu.log":
-                    (self.evidence / name).write_bytes(content)
-            # The place may be gone, our disk full: say it, keep the rest, end the machine.
-            except Exception as error:
-                why = error.summary if isinstance(error, HarnessError) else repr(error)
-                log.warning("%s: could not collect %s: %s", self.spec.name, name, why)
+    def _collect(self, process: Process | None) -> None:
+        if process is not None:
+            keep_what_it_left(self.spec.name, process, self.evidence)
 
     def evidence_for(self, directory: Path) -> None:
         """Let snapshots go to *directory*, with links to what this machine writes meanwhile.

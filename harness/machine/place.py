@@ -27,8 +27,17 @@ class Process(Protocol):
     def poll(self) -> int | None:
         """Return the exit status (negative: signal number), None while it runs."""
 
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit status as soon as it ends, None if it still runs after *seconds*."""
+
     def kill(self) -> int:
         """End it and all its children now; return the exit status."""
+
+    def left(self) -> Mapping[str, bytes]:
+        """Return the files it left in its directory, by name. It has ended; callable twice.
+
+        :raise HarnessError: they cannot be read.
+        """
 
 
 class Place(Protocol):
@@ -41,14 +50,22 @@ class Place(Protocol):
     def check(self) -> None:
         """Raise if the system itself is known to be dead, and why. A guard for waits."""
 
-    def make_directory(self) -> str:
-        """Make a private directory with a short path (Unix sockets end at 107 bytes)."""
+    def new_directory(self) -> str:
+        """Return a private directory for one process, with a short path.
+
+        Unix sockets end at 107 bytes. It may be that only `start` makes it.
+        """
 
     def remove_directory(self, path: str) -> None:
-        """Remove it and what is in it."""
+        """Remove it and what is in it, if it did not go with its process."""
 
-    def start(self, argv: Sequence[str], *, env: Mapping[str, str], log: str) -> Process:
-        """Start *argv*; stdout and stderr go to the file *log*, there."""
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], log: str, directory: str = ""
+    ) -> Process:
+        """Start *argv*; stdout and stderr go to the file *log*, there.
+
+        :param directory: its own, from `new_directory`.
+        """
 
     def connect(self, path: str, *, timeout: float) -> socket.socket:
         """Return a stream connected to the Unix socket *path*, waiting until it exists.
@@ -66,8 +83,9 @@ class Place(Protocol):
 class LocalProcess:
     """A child of ours."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], directory: str = "") -> None:
         self._child = child
+        self._directory = directory
 
     @property
     def pid(self) -> int:
@@ -78,9 +96,25 @@ class LocalProcess:
         """Return the exit status, None while it runs."""
         return self._child.poll()
 
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit status as soon as it ends, None if it still runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._child.wait(seconds)
+        return None
+
     def kill(self) -> int:
         """End it and its group now."""
         return process.kill(self._child)
+
+    def left(self) -> Mapping[str, bytes]:
+        """Return the files it left in its directory, by name."""
+        if not self._directory:
+            return {}
+        return {
+            path.name: path.read_bytes()
+            for path in Path(self._directory).iterdir()
+            if path.is_file() and not path.name.startswith(".")
+        }
 
 
 class LocalPlace:
@@ -91,7 +125,7 @@ class LocalPlace:
     def check(self) -> None:
         """Nothing to say: if this computer is dead, so are we."""
 
-    def make_directory(self) -> str:
+    def new_directory(self) -> str:
         """Make a private directory under the run-time directory."""
         return os.fspath(paths.runtime_dir())
 
@@ -99,7 +133,9 @@ class LocalPlace:
         """Remove it and what is in it."""
         paths.remove_runtime_dir(Path(path))
 
-    def start(self, argv: Sequence[str], *, env: Mapping[str, str], log: str) -> Process:
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str], log: str, directory: str = ""
+    ) -> Process:
         """Start *argv*, bound to our life.
 
         :raise OSError: the program could not be started.
@@ -108,7 +144,7 @@ class LocalPlace:
             child = process.start(
                 argv, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **env}
             )
-        return LocalProcess(child)
+        return LocalProcess(child, directory)
 
     def connect(self, path: str, *, timeout: float) -> socket.socket:
         """Connect to the Unix socket *path*; it is tried once."""

@@ -50,7 +50,7 @@ class _Loop:
             return cls._loop
 
 
-_SLICE = 0.25
+_SLICE = 0.05
 """Seconds between two looks at the guards while an answer is waited for."""
 
 

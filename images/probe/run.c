@@ -206,15 +206,16 @@ static void make_directory(const char *path)
 }
 
 /* Write one file to stdout: nobody writes to it any more, so its size is known. */
-static void show_file(int at, const char *name)
+static bool show_file(int at, const char *name)
 {
 	char bytes[65536];
+	bool shown = false;
 	struct stat stat;
 	off_t left;
 	int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	if (fd < 0)		/* a socket */
-		return;
+		return false;
 	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || strpbrk(name, " \n"))
 		goto out;
 	printf("file=%s size=%lld\n", name, (long long)stat.st_size);
@@ -226,20 +227,24 @@ static void show_file(int at, const char *name)
 		fwrite(bytes, 1, (size_t)got, stdout);
 		left -= got;
 	}
+	shown = true;
 out:
 	close(fd);
+	return shown;
 }
 
 static void show_directory(void)
 {
 	DIR *there = opendir(directory);
 	struct dirent *entry;
+	unsigned int shown = 0;
 
 	if (!there)
 		die("read %s", directory);
 	while ((entry = readdir(there)))
-		show_file(dirfd(there), entry->d_name);
+		shown += show_file(dirfd(there), entry->d_name);
 	closedir(there);
+	printf("shown=%u\n", shown);
 }
 
 static int run(int argc, char **argv)
@@ -314,6 +319,7 @@ const struct command run_command = {
 	"  pid=N                    once it runs; first with --log, as PROGRAM itself may be faster\n"
 	"  ended=itself|eof|signal\n"
 	"  exit=N, or signal=N      how it ended; our status is 0\n"
-	"  file=NAME size=N         then N bytes, for each file in DIR\n",
+	"  file=NAME size=N         then N bytes, for each file in DIR\n"
+	"  shown=N                  files; then all were shown\n",
 	.run = run,
 };

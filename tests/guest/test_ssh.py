@@ -247,6 +247,23 @@ def test_program_dies_with_the_connection(
     wait_until("end seen here", lambda: process.poll() is not None, timeout=30)
 
 
+def test_files_that_were_lost_with_the_connection_are_not_called_empty(
+    log_in: LogIn, server: Any, probe: str, tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    process = log_in(probe=probe).start(
+        ["sleep", "600"], env={}, log=f"{made}/log", directory=str(made)
+    )
+
+    assert process.wait(0.01) is None
+    server.cut()
+
+    assert process.wait(30) == -9
+    with pytest.raises(Unreachable, match="before all that the program left"):
+        process.left()
+    wait_until("directory gone", lambda: not made.exists(), timeout=30)
+
+
 def test_program_that_is_not_there_cannot_be_started(
     log_in: LogIn, probe: str, tmp_path: Path
 ) -> None:

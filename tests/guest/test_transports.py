@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,13 +106,22 @@ def test_refused_write_is_a_failed_command(transport: Transport, tmp_path: Path)
     assert "o such" in failed.value.stderr or "onexistent" in failed.value.stderr
 
 
-def test_directories_come_and_go(transport: Transport) -> None:
-    path = transport.make_directory()
+@pytest.mark.parametrize("kind", ["local", "ssh"])
+def test_directory_of_a_process_goes_with_it_and_its_files_come(
+    kind: str, log_in: Callable[..., SshTransport], probe: str
+) -> None:
+    transport = LocalTransport() if kind == "local" else log_in(probe=probe)
+    path = Path(transport.new_directory())
+    script = f"stat -c %a {path}; head -c 1000000 /dev/zero > {path}/zeros; exit 3"
 
-    assert Path(path).is_dir()
-    assert Path(path).stat().st_mode & 0o777 == 0o700
-    transport.remove_directory(path)
-    assert not Path(path).exists()
+    process = transport.start(["sh", "-c", script], env={}, log=f"{path}/log", directory=str(path))
+
+    assert process.wait(30) == 3
+    for _ in range(2):
+        assert process.left() == {"log": b"700\n", "zeros": bytes(1000000)}
+    assert process.kill() == 3
+    transport.remove_directory(str(path))
+    wait_until("directory gone", lambda: not path.exists(), timeout=10)
 
 
 def test_conversation_answers_line_by_line(transport: Transport) -> None:

@@ -327,6 +327,7 @@ def test_run_shows_and_removes_the_directory_it_made(probe: Path, tmp_path: Path
     assert sorted(re.findall(r"file=(\S+) size=(\d+)\n(no line end)?", files)) == [
         ("e", "0", ""), ("log", "0", ""), ("said", "11", "no line end"),
     ]  # fmt: skip
+    assert files.endswith("shown=3\n")
     assert not made.exists()
 
 

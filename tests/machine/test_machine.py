@@ -24,7 +24,7 @@ from harness.errors import (
 from harness.machine.command import Device
 from harness.machine.exit_status import describe_exit
 from harness.machine.machine import Machine
-from harness.machine.place import LocalPlace
+from harness.machine.place import LocalPlace, LocalProcess
 from harness.machine.qmp import Qmp
 
 Start = Callable[..., Machine]
@@ -216,13 +216,13 @@ def test_evidence_that_cannot_be_collected_is_told_and_ends_nothing_else(
     machine = start()
     pid = _pid(machine)
 
-    def broken(*_: object, **__: object) -> bytes:
+    def broken(_: LocalProcess) -> dict[str, bytes]:
         raise HarnessError("the host is gone")
 
-    monkeypatch.setattr(LocalPlace, "read", broken)
+    monkeypatch.setattr(LocalProcess, "left", broken)
     machine.kill()
 
-    assert "could not collect qemu.log: the host is gone" in caplog.text
+    assert "could not collect what it left: the host is gone" in caplog.text
     assert not Path(f"/proc/{pid}").exists()
 
 
