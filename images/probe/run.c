@@ -10,7 +10,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -142,18 +144,84 @@ static int sweep(pid_t pid, bool *reaped, int status)
 	}
 }
 
+/*
+ * With --socket the one who asked for the program may go and another may come: who is there
+ * talks over stdin and stdout, as if there were no socket. Nobody is there at first.
+ */
+static int door = -1;
+
+static void open_door(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		misuse("--socket is longer than %zu bytes", sizeof(address.sun_path) - 1);
+	strcpy(address.sun_path, path);
+	door = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (door < 0 || bind(door, (struct sockaddr *)&address, sizeof(address)) ||
+	    listen(door, 4))
+		die("listen on %s", path);
+}
+
+/* The parent ends once the program runs, or with the status of what went wrong. */
+static int go_to_background(void)
+{
+	int ends[2], status;
+	char byte;
+
+	if (pipe2(ends, O_CLOEXEC))
+		die("pipe");
+	switch (fork()) {
+	case -1:
+		die("fork");
+	case 0:
+		setsid();
+		close(ends[0]);
+		return ends[1];
+	}
+	close(ends[1]);
+	if (read(ends[0], &byte, 1) == 1)
+		_exit(ANSWERED);
+	_exit(wait(&status) > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : FAILED);
+}
+
+static void let_in(pid_t pid)
+{
+	int fd = accept4(door, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		die("accept");
+	dup2(fd, STDIN_FILENO);
+	dup2(fd, STDOUT_FILENO);
+	close(fd);
+	printf("pid=%d\n", pid);
+	fflush(stdout);
+}
+
+static void say_goodbye(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	close(null);
+}
+
 /* Returns why the wait is over: "itself", "eof" or "signal". */
-static const char *watch(pid_t pid, const sigset_t *signals, bool *reaped, int *status)
+static const char *watch(pid_t pid, const sigset_t *signals, bool *reaped, int *status,
+			 bool *visited)
 {
 	int fd = signalfd(-1, signals, SFD_CLOEXEC);
 	struct signalfd_siginfo info;
-	char waste[4096];
+	bool goes = false;	/* who is there has said that the program shall stay */
+	char said[4096];
+	ssize_t got;
 
 	if (fd < 0)
 		die("signalfd");
 	for (;;) {
 		struct pollfd fds[2] = {
-			{ .fd = STDIN_FILENO, .events = POLLIN },
+			{ .fd = *visited ? STDIN_FILENO : door, .events = POLLIN },
 			{ .fd = fd, .events = POLLIN },
 		};
 		pid_t dead;
@@ -174,7 +242,22 @@ static const char *watch(pid_t pid, const sigset_t *signals, bool *reaped, int *
 				*reaped = true;
 				return "itself";
 			}
-		} else if (fds[0].revents && read(STDIN_FILENO, waste, sizeof(waste)) <= 0) {
+			continue;
+		}
+		if (!fds[0].revents)
+			continue;
+		if (!*visited) {
+			let_in(pid);
+			*visited = true;
+			continue;
+		}
+		got = read(STDIN_FILENO, said, sizeof(said));
+		if (got > 0) {
+			goes = goes || (door >= 0 && memmem(said, (size_t)got, "stay\n", 5));
+		} else if (goes) {
+			say_goodbye();
+			*visited = goes = false;
+		} else {
 			return "eof";
 		}
 	}
@@ -249,17 +332,18 @@ static void show_directory(void)
 
 static int run(int argc, char **argv)
 {
-	char *log = NULL, *pidfile = NULL, *wanted = NULL;
+	char *log = NULL, *pidfile = NULL, *wanted = NULL, *path = NULL;
 	struct texts env = { .count = 0 };
 	const struct opt opts[] = {
 		{ "log", OPT_TEXT, &log, NULL },
 		{ "pidfile", OPT_TEXT, &pidfile, NULL },
 		{ "directory", OPT_TEXT, &wanted, NULL },
+		{ "socket", OPT_TEXT, &path, NULL },
 		{ "env", OPT_TEXTS, &env, NULL },
 	};
 	sigset_t signals, before;
-	bool reaped = false;
-	int own, status = 0;
+	bool reaped = false, visited = true;
+	int own, status = 0, started_fd = -1;
 	const char *why;
 	pid_t pid;
 
@@ -274,6 +358,11 @@ static int run(int argc, char **argv)
 
 	if (wanted)
 		make_directory(wanted);
+	if (path) {
+		open_door(path);
+		started_fd = go_to_background();
+		visited = false;
+	}
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	/* The channel may be gone when the end is reported; the killing comes first. */
 	signal(SIGPIPE, SIG_IGN);
@@ -289,8 +378,17 @@ static int run(int argc, char **argv)
 	fflush(stdout);
 	if (pidfile)
 		write_pidfile(pidfile, pid);
-	why = watch(pid, &signals, &reaped, &status);
+	if (path) {
+		if (write(started_fd, "", 1) != 1)
+			die("tell that it runs");
+		close(started_fd);
+		say_goodbye();
+		dup2(STDOUT_FILENO, STDERR_FILENO);
+	}
+	why = watch(pid, &signals, &reaped, &status, &visited);
 	status = sweep(pid, &reaped, status);
+	if (!visited)
+		let_in(pid);	/* how it ended is for the next who comes */
 	if (pidfile)
 		unlink(pidfile);
 	printf("ended=%s\n", why);
@@ -310,12 +408,14 @@ const struct command run_command = {
 	.summary = "start a program that dies with stdin",
 	.help =
 	"  probe run [--log FILE] [--pidfile FILE] [--directory DIR] [--env NAME=VALUE]…\n"
-	"            -- PROGRAM [WORDS]\n"
+	"            [--socket SOCKET] -- PROGRAM [WORDS]\n"
 	"\n"
 	"PROGRAM runs in a session of its own, stdin from /dev/null, its output appended to FILE\n"
 	"or passed through. It and all its descendants are killed when our stdin ends, at\n"
 	"SIGTERM, SIGHUP or SIGINT, when we are killed, and what it leaves behind when it ends.\n"
 	"The pidfile is removed at the end. DIR is made first, and at the end shown and removed.\n"
+	"With a SOCKET it goes on in the background: who connects gets what follows, pid first, and\n"
+	"its end is the end of our input, unless it said 'stay' and a line end before.\n"
 	"  pid=N                    once it runs; first with --log, as PROGRAM itself may be faster\n"
 	"  ended=itself|eof|signal\n"
 	"  exit=N, or signal=N      how it ended; our status is 0\n"

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The door of a system of ours: told over a serial line who may log in, it lets them in.
+ *
+ * A system may have been saved before and be running now for the second time, or be one of
+ * several that were saved as one. What must not be the same in all of them is in the line that
+ * opens the door: time, entropy, identity, the key of the host and of the one who logs in.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "probe.h"
+
+#define HOST_KEY	"/run/trapline-hostkey"
+#define BOOT_ID		"/run/trapline-boot-id"
+#define SERVER_LOG	"/run/dropbear.log"
+
+/* What a line says; each word once, in any order. */
+struct wake {
+	const char *clock, *entropy, *machine, *authorized, *hostkey;
+};
+
+/* A line that is refused is answered, and the next one may be better. */
+static char complaint[200];
+
+static bool refuse(const char *what)
+{
+	snprintf(complaint, sizeof(complaint), "%s: %s", what, strerror(errno));
+	return false;
+}
+
+static int nibble(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Bytes of a hex text, or -1. */
+static ssize_t from_hex(const char *text, u8 *bytes, size_t room)
+{
+	size_t length = strlen(text);
+
+	errno = EINVAL;
+	if (length % 2 || length / 2 > room)
+		return -1;
+	for (size_t i = 0; i < length / 2; i++) {
+		int high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return -1;
+		bytes[i] = (u8)(high << 4 | low);
+	}
+	return (ssize_t)(length / 2);
+}
+
+static bool write_file(const char *path, const void *bytes, size_t length)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool whole;
+
+	if (fd < 0)
+		return refuse(path);
+	whole = write(fd, bytes, length) == (ssize_t)length;
+	close(fd);
+	return whole || refuse(path);
+}
+
+static bool set_clock(const char *text)
+{
+	struct timespec now;
+	char *end;
+
+	now.tv_sec = strtoll(text, &end, 10);
+	now.tv_nsec = *end == '.' ? strtol(end + 1, &end, 10) : 0;
+	errno = EINVAL;
+	if (*end || clock_settime(CLOCK_REALTIME, &now))
+		return refuse("clock");
+	return true;
+}
+
+/* New bytes go in, and the generator is made anew from them at once (random(4)). */
+static bool reseed(const char *text)
+{
+	struct {
+		struct rand_pool_info head;
+		u8 bytes[64];
+	} pool;
+	ssize_t length = from_hex(text, pool.bytes, sizeof(pool.bytes));
+	int fd;
+	bool done;
+
+	if (length < 32)
+		return refuse("entropy");
+	pool.head.entropy_count = (int)length * 8;
+	pool.head.buf_size = (int)length;
+	fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return refuse("/dev/urandom");
+	done = !ioctl(fd, RNDADDENTROPY, &pool) && !ioctl(fd, RNDRESEEDCRNG);
+	close(fd);
+	return done || refuse("reseed");
+}
+
+/* Machine id and boot id; the kernel keeps its own boot id, so ours is laid over it. */
+static bool name_machine(const char *text)
+{
+	char line[40];
+
+	errno = EINVAL;
+	if (strlen(text) != 32)
+		return refuse("machine");
+	snprintf(line, sizeof(line), "%.32s\n", text);
+	if (!write_file("/etc/machine-id", line, strlen(line)))
+		return false;
+	chmod("/etc/machine-id", 0444);
+	snprintf(line, sizeof(line), "%.8s-%.4s-%.4s-%.4s-%.12s\n", text, text + 8, text + 12,
+		 text + 16, text + 20);
+	if (!write_file(BOOT_ID, line, strlen(line)))
+		return false;
+	umount2("/proc/sys/kernel/random/boot_id", MNT_DETACH);
+	if (mount(BOOT_ID, "/proc/sys/kernel/random/boot_id", NULL, MS_BIND, NULL))
+		return refuse("boot id");
+	return true;
+}
+
+static bool change_keys(const char *authorized, const char *hostkey)
+{
+	u8 key[256];
+	char line[200];
+	ssize_t length = from_hex(hostkey, key, sizeof(key));
+
+	if (length < 0)
+		return refuse("hostkey");
+	snprintf(line, sizeof(line), "ssh-ed25519 %s trapline\n", authorized);
+	return write_file("/root/.ssh/authorized_keys", line, strlen(line)) &&
+	       write_file(HOST_KEY, key, (size_t)length);
+}
+
+static bool wake_up(char *line)
+{
+	struct wake wake = { 0 };
+	struct { const char *name; const char **value; } words[] = {
+		{ "clock=", &wake.clock }, { "entropy=", &wake.entropy },
+		{ "machine=", &wake.machine }, { "authorized=", &wake.authorized },
+		{ "hostkey=", &wake.hostkey },
+	};
+
+	for (char *word = strtok(line, " "); word; word = strtok(NULL, " "))
+		for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+			if (!strncmp(word, words[i].name, strlen(words[i].name)))
+				*words[i].value = word + strlen(words[i].name);
+	errno = EINVAL;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (!*words[i].value)
+			return refuse(words[i].name);
+	return set_clock(wake.clock) && reseed(wake.entropy) && name_machine(wake.machine) &&
+	       change_keys(wake.authorized, wake.hostkey);
+}
+
+static int listen_on(u16 port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+
+	if (fd < 0)
+		die("socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 16))
+		die("listen on port %d", port);
+	return fd;
+}
+
+/* One server for each connection, as inetd would: nothing is kept between two. */
+static void let_in(int door, char **server)
+{
+	int fd = accept4(door, NULL, NULL, SOCK_CLOEXEC), log, on = 1;
+
+	if (fd < 0)
+		return;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (!fork()) {
+		setsid();
+		signal(SIGCHLD, SIG_DFL);
+		log = open(SERVER_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		dup2(fd, STDIN_FILENO);
+		dup2(fd, STDOUT_FILENO);
+		dup2(log, STDERR_FILENO);
+		execvp(server[0], server);
+		_exit(127);
+	}
+	close(fd);
+}
+
+static int open_line(const char *path)
+{
+	struct termios line;
+	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0)
+		die("open %s", path);
+	if (tcgetattr(fd, &line))
+		die("%s is no serial line", path);
+	cfmakeraw(&line);
+	cfsetspeed(&line, B115200);
+	line.c_cflag |= CLOCAL | CREAD;
+	tcsetattr(fd, TCSANOW, &line);
+	tcflush(fd, TCIOFLUSH);
+	return fd;
+}
+
+static void answer(int line, bool well)
+{
+	char text[256];
+	int length = well ? snprintf(text, sizeof(text), "awake\n")
+			  : snprintf(text, sizeof(text), "refused %s\n", complaint);
+
+	if (write(line, text, (size_t)length) < 0)
+		return;
+}
+
+static void serve(int line, char **server) __attribute__((noreturn));
+
+static void serve(int line, char **server)
+{
+	struct pollfd fds[2] = { { .fd = line, .events = POLLIN },
+				 { .fd = -1, .events = POLLIN } };
+	char text[4096], *end;
+	size_t have = 0;
+	ssize_t got;
+	bool well;
+
+	for (;;) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[1].revents & POLLIN)
+			let_in(fds[1].fd, server);
+		if (!fds[0].revents)
+			continue;
+		got = read(line, text + have, sizeof(text) - 1 - have);
+		if (got <= 0) {		/* nobody is at the other end of the line */
+			pause_ms(50);
+			continue;
+		}
+		have += (size_t)got;
+		text[have] = '\0';
+		while ((end = strchr(text, '\n'))) {
+			*end = '\0';
+			well = wake_up(text);
+			/* Listening comes before the answer: who hears it may knock at once. */
+			if (well && fds[1].fd < 0)
+				fds[1].fd = listen_on(22);
+			answer(line, well);
+			have -= (size_t)(end + 1 - text);
+			memmove(text, end + 1, have + 1);
+		}
+		if (have == sizeof(text) - 1)
+			have = 0;	/* noise */
+	}
+}
+
+static int wake(int argc, char **argv)
+{
+	int line, null;
+
+	if (argc < 3 || strcmp(argv[1], "--"))
+		misuse("wake needs 'LINE -- SERVER [WORDS]'");
+	line = open_line(argv[0]);
+	signal(SIGCHLD, SIG_IGN);
+	switch (fork()) {
+	case -1:
+		die("fork");
+	case 0:
+		break;
+	default:
+		return ANSWERED;
+	}
+	setsid();
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	serve(line, argv + 2);
+}
+
+const struct command wake_command = {
+	.name = "wake",
+	.summary = "wait on a serial line for who may log in, then let them",
+	.help =
+	"  probe wake LINE -- SERVER [WORDS]\n"
+	"\n"
+	"Goes to the background and waits for lines such as\n"
+	"  clock=SECONDS.NANOSECONDS entropy=HEX machine=32_HEX authorized=BASE64 hostkey=HEX\n"
+	"Sets the wall clock, feeds and reseeds the random generator, writes machine id, boot id\n"
+	"(laid over the kernel's), authorized_keys and the host key; answers on the line with\n"
+	"  awake, or refused WHAT: WHY\n"
+	"and from the first one on starts SERVER for each connection to port 22, its stdin and\n"
+	"stdout the connection (as dropbear -i wants it; the host key is " HOST_KEY ").\n",
+	.run = wake,
+};
