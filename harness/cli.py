@@ -292,6 +292,72 @@ def _map(
     raise typer.Exit(0 if same else EXIT_FAILED)
 
 
+@app.command(
+    "bench",
+    epilog="Example: trapline bench cold --against virtme-ng. Exit status: 0 also when a demand "
+    "is missed, 1 only when something broke; docs/bench.md says how to read the figures.",
+)
+def _bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks; default: all.")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How often each subject is measured.")
+    ] = 5,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--time", metavar="SECONDS", help="Begin no round of a benchmark later."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PEER", help="Measure this peer too: virtme-ng (extra [bench])."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Name the benchmarks.")] = False,
+    qemu: Annotated[str | None, typer.Option(metavar="SPEC", help="QEMU under test.")] = None,
+    l0_qemu: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="QEMU that runs virtual hosts.")
+    ] = None,
+    kernel: Annotated[str | None, typer.Option(metavar="SPEC", help="Kernel of the host.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A directory per run goes to bench/ there.")
+    ] = None,
+) -> None:
+    """Measure trapline beside its floors and its peers, in turns, in one run."""
+    from harness.commands import bench
+
+    if listed:
+        print("\n".join(bench.listing()))
+        return
+    from rich.console import Console
+
+    from harness.bench.show import Progress, as_text
+    from harness.commands.places import Places
+
+    progress = Progress(Console(stderr=True))
+    try:
+        report = bench.bench(
+            bench.BenchRequest(
+                names=tuple(names or ()),
+                rounds=rounds,
+                seconds=seconds,
+                against=tuple(against or ()),
+                options={"qemu": qemu, "l0_qemu": l0_qemu, "kernel": kernel},
+                results=results or Places.find().results,
+            ),
+            progress,
+        )
+    finally:
+        progress.stop()
+    if as_json:
+        print(report.to_json())
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        for part in as_text(report):
+            console.print(part)
+    raise typer.Exit(EXIT_FAILED if report.is_broken else 0)
+
+
 app.add_typer(images_app, name="images")
 
 
