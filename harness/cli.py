@@ -299,7 +299,12 @@ def _map(
 )
 def _bench(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks; default: all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]... | timeline [RUN [TEST]]",
+            help="Benchmarks (default: all); or draw where the time of a test of a run went "
+            "(default: the longest of the last run).",
+        ),
     ] = None,
     rounds: Annotated[
         int, typer.Option(metavar="N", min=1, help="How often each subject is measured.")
@@ -324,15 +329,21 @@ def _bench(
     ] = None,
 ) -> None:
     """Measure trapline beside its floors and its peers, in turns, in one run."""
-    from harness.commands import bench
+    from harness.commands import bench, timeline
+    from harness.commands.places import Places
 
+    place = results or Places.find().results
     if listed:
         print("\n".join(bench.listing()))
+        return
+    if names and names[0] == timeline.NAME:
+        run, test = (*names[1:3], "", "")[:2]
+        for path in timeline.timeline(Path(run) if run else None, test, results=place):
+            print(path)
         return
     from rich.console import Console
 
     from harness.bench.show import Progress, as_text
-    from harness.commands.places import Places
 
     progress = Progress(Console(stderr=True))
     try:
@@ -343,7 +354,7 @@ def _bench(
                 seconds=seconds,
                 against=tuple(against or ()),
                 options={"qemu": qemu, "l0_qemu": l0_qemu, "kernel": kernel},
-                results=results or Places.find().results,
+                results=place,
             ),
             progress,
         )

@@ -7,11 +7,12 @@ line, and leaves a record for the timeline.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,22 @@ class StepRecord:
     failed: str = ""
     """Name of the exception that ended it, if one did."""
     thread: str = ""
+    number: int = 0
+    """Of the step in this process, from 1; the same when it begins and when it ends."""
+    parent: int = 0
+    """Number of the step of the same thread that it is inside of; 0: none."""
+
+    @property
+    def ended(self) -> float | None:
+        """Seconds since the epoch, None while it lasts."""
+        return None if self.seconds is None else self.began + self.seconds
 
 
 Listener = Callable[[StepRecord], None]
 
 _local = threading.local()
 _listeners: list[Listener] = []
+_numbers = itertools.count(1)
 
 
 def listen(listener: Listener) -> Callable[[], None]:
@@ -48,14 +59,28 @@ def listen(listener: Listener) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
+def recorded() -> Iterator[list[StepRecord]]:
+    """Collect the steps of every thread that end while inside."""
+    ended: list[StepRecord] = []
+    stop = listen(lambda record: ended.append(record) if record.seconds is not None else None)
+    try:
+        yield ended
+    finally:
+        stop()
+
+
+@contextlib.contextmanager
 def step(text: str, *arguments: object) -> Iterator[None]:
     """Name and time what happens inside; %-style *arguments* as in logging."""
     depth: int = getattr(_local, "depth", 0)
-    _local.depth = depth + 1
+    parent: int = getattr(_local, "number", 0)
+    number = next(_numbers)
+    _local.depth, _local.number = depth + 1, number
     said = text % arguments if arguments else text
     thread = threading.current_thread().name
     began, clock = time.time(), time.monotonic()
-    _tell(StepRecord(said, depth, began, thread=thread))
+    begun = StepRecord(said, depth, began, thread=thread, number=number, parent=parent)
+    _tell(begun)
     failed = ""
     try:
         yield
@@ -63,10 +88,10 @@ def step(text: str, *arguments: object) -> Iterator[None]:
         failed = type(error).__name__
         raise
     finally:
-        _local.depth = depth
+        _local.depth, _local.number = depth, parent
         seconds = time.monotonic() - clock
         log.info("%s%s (%.2f s)%s", "  " * depth, said, seconds, f" {failed}" if failed else "")
-        _tell(StepRecord(said, depth, began, seconds, failed, thread))
+        _tell(replace(begun, seconds=seconds, failed=failed))
 
 
 def _tell(record: StepRecord) -> None:
