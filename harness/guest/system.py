@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import shlex
 from collections.abc import Iterator
 from functools import cached_property
 
-from harness.errors import CommandFailed, ParseError
+from harness.errors import CommandFailed
 from harness.guest.transport import Command, Completed, Conversation, Transport
 from harness.model.interrupts import InterruptTable
 from harness.model.pci import Bdf, PciFunction, PciId
 from harness.model.version import KernelVersion
 from harness.parse.interrupts import parse_interrupts
-from harness.parse.pci_sysfs import parse_function
+from harness.parse.pci_bus import READ_FUNCTIONS, parse_functions
 
 _PCI = "/sys/bus/pci/devices"
-
-# One shell reads the whole bus: under emulation a process start costs more than the reading.
-_READ_FUNCTIONS = """
-for d in {where}; do
-  [ -e "$d/config" ] || continue
-  echo "@ ${{d##*/}}"
-  read v < "$d/vendor"; read i < "$d/device"; echo "id ${{v#0x}}:${{i#0x}}"
-  echo "config $(base64 "$d/config" | tr -d '\\n')"
-  echo "driver $(readlink "$d/driver")"
-  echo "group $(readlink "$d/iommu_group")"
-  sed 's/^/resource /' "$d/resource"
-done
-"""
 
 
 class System:
@@ -130,14 +116,14 @@ class System:
 
     def functions(self) -> tuple[PciFunction, ...]:
         """Read every PCI function: configuration space, resources, driver, IOMMU group."""
-        return tuple(self._read_functions(f"{_PCI}/*"))
+        return tuple(self._read_functions("*"))
 
     def function(self, bdf: Bdf) -> PciFunction:
         """Read one PCI function.
 
         :raise KeyError: there is none at *bdf*.
         """
-        for function in self._read_functions(f"{_PCI}/{bdf}"):
+        for function in self._read_functions(str(bdf)):
             return function
         raise KeyError(f"{self.name} has no PCI function {bdf}")
 
@@ -146,27 +132,7 @@ class System:
         return tuple(function for function in self.functions() if function.id == pci_id)
 
     def _read_functions(self, where: str) -> Iterator[PciFunction]:
-        text = self.run(_READ_FUNCTIONS.format(where=where)).stdout
-        for block in text.split("@ ")[1:]:
-            bdf, *lines = block.splitlines()
-            fields: dict[str, list[str]] = {}
-            for line in lines:
-                key, _, value = line.partition(" ")
-                fields.setdefault(key, []).append(value)
-            try:
-                config = base64.b64decode(fields["config"][0], validate=True)
-            except (KeyError, ValueError) as error:
-                raise ParseError("no configuration space", text=block, where=bdf) from error
-            group = fields.get("group", [""])[0].rpartition("/")[2]
-            known = fields.get("id", [""])[0]
-            yield parse_function(
-                Bdf.parse(bdf),
-                config=config,
-                resource="\n".join(fields.get("resource", [])),
-                driver=fields.get("driver", [""])[0].rpartition("/")[2] or None,
-                iommu_group=int(group) if group else None,
-                pci_id=PciId.parse(known) if known else None,
-            )
+        yield from parse_functions(self.run(READ_FUNCTIONS.format(where=where)).stdout)
 
     def rebind(self, bdf: Bdf) -> None:
         """Let the driver of *bdf* go and take the function again."""
