@@ -86,13 +86,13 @@ def _run(
     keyword: Annotated[str, typer.Option("-k", metavar="EXPR", help="As in pytest.")] = "",
     marks: Annotated[str, typer.Option("-m", metavar="EXPR", help="As in pytest.")] = "",
     workers: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "-n",
-            metavar="N",
-            min=0,
-            help="Processes that run tests, each with a host of its own. Default: by cores and"
-            " memory for a whole run, none for a selection or a host that is there already.",
+            metavar="N|auto",
+            help="Processes that run tests, each with a host of its own; auto: as cores and"
+            " memory allow, none on a host that is there already. Default: auto for a whole run,"
+            " 0 for a selection.",
         ),
     ] = None,
     qemu: Annotated[str | None, typer.Option(metavar="SPEC", help="QEMU under test.")] = None,
@@ -122,7 +122,7 @@ def _run(
             selection=words,
             keyword=keyword,
             marks=marks,
-            workers=workers,
+            workers=run.parse_workers(workers),
             qemu=qemu,
             l0_qemu=l0_qemu,
             kernel=kernel,

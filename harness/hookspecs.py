@@ -5,8 +5,12 @@ pytest finds implementations by their prefix, so the names begin with ``pytest_`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from harness.spread.shared import Shared
 
 
 @pytest.hookspec
@@ -16,4 +20,14 @@ def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:  # type
     Called once per run, by the controller, when tests will run (never while listing them).
     All answers are merged; they go to the header, every test's properties and the summary.
     Facts that qualify a result (``labels``: ``adapters modelled``) belong here too.
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_trapline_shared(item: pytest.Item) -> Shared | None:
+    """Return what *item* shares with other tests and is costly to make; None: nothing.
+
+    Called wherever tests are collected, after the last of them was; the answer of the nearest
+    conftest counts. With workers, tests that share something stay together as far as that
+    saves time (docs/parallel.md). A wrong answer makes a run slower, never wrong.
     """

@@ -26,10 +26,14 @@ from harness.report.rundir import RUN, RunDirectory
 from harness.report.summary import count, counts_line
 from harness.rules import load_rules, select
 from harness.settings import SETTINGS, Settings, find_file, load_settings
+from harness.spread import hooks as spread
+from harness.spread import workers
 
 pytest_plugins = ("harness.fixtures",)
 
 SUBJECT = pytest.StashKey[dict[str, str]]()
+WORKERS = pytest.StashKey[workers.Workers]()
+"""What ``-n auto`` has come to."""
 
 _RESULTS = "trapline_results"
 _PROBLEMS = pytest.StashKey[list[Verdict]]()
@@ -75,24 +79,50 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """See whether the user told xdist how to spread, before it puts in its default for ``-n``."""
+    said = config.getoption("dist", "no") != "no" or config.getoption("distload", default=False)
+    config.stash[spread.IS_OURS] = not said
+    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Decide what ``-n auto`` is in a trapline run, unless xdist's own variable does."""
+    if _base(config) is None or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    found = config.stash[WORKERS] = workers.automatic(_settings(config).host)
+    return found.count
+
+
+def _settings(config: pytest.Config) -> Settings:
+    options = {name: config.getoption(f"trapline_{name}") for name in _OPTIONS}
+    file = find_file(config.invocation_params.dir, config.rootpath)
+    try:
+        return load_settings(options, os.environ, file)
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _base(config: pytest.Config) -> Path | None:
+    """Return where the directory of the run belongs, None if this is no trapline run."""
+    given, usual = config.getoption(_RESULTS), config.getini(_RESULTS)
+    if given:
+        return config.invocation_params.dir / str(given)
+    # The usual place is for runs that judge something: the project's own tests keep nothing.
+    judging = bool(config.hook.pytest_trapline_subject.get_hookimpls())
+    return config.rootpath / str(usual) if usual and judging else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Wake up in a trapline run; first, so that the report plugins see our paths."""
     for declaration in marks.DECLARATIONS:
         config.addinivalue_line("markers", declaration)
-    here = config.invocation_params.dir
-    options = {name: config.getoption(f"trapline_{name}") for name in _OPTIONS}
-    try:
-        config.stash[SETTINGS] = load_settings(
-            options, os.environ, find_file(here, config.rootpath)
-        )
-    except ConfigError as error:
-        raise pytest.UsageError(str(error)) from error
+    config.stash[SETTINGS] = _settings(config)
     worker: Mapping[str, Any] | None = getattr(config, "workerinput", None)
-    given, usual = config.getoption(_RESULTS), config.getini(_RESULTS)
-    # The usual place is for runs that judge something: the project's own tests keep nothing.
-    judging = bool(config.hook.pytest_trapline_subject.get_hookimpls())
-    base = here / given if given else config.rootpath / usual if usual and judging else None
+    base = _base(config)
     if worker is not None:
         if not worker.get("trapline_run"):
             return
@@ -102,8 +132,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     elif not any(config.getoption(name, default=False) for name in _LISTING):
         run = config.stash[RUN] = RunDirectory.create(base, datetime.now())
-        config.pluginmanager.register(Controller(config, run), "trapline-controller")
+        spreading = spread.Spreading(config, run.path)
+        config.pluginmanager.register(spreading, "trapline-spreading")
+        config.pluginmanager.register(Controller(config, run, spreading), "trapline-controller")
     config.pluginmanager.register(Tests(config), "trapline-tests")
+    config.pluginmanager.register(spread.Collecting(), "trapline-collecting")
 
 
 class Tests:
@@ -181,10 +214,12 @@ class Tests:
 class Controller:
     """Hooks for the process that the user sees: header, progress, results."""
 
-    def __init__(self, config: pytest.Config, run: RunDirectory) -> None:
+    def __init__(
+        self, config: pytest.Config, run: RunDirectory, spreading: spread.Spreading
+    ) -> None:
         if not hasattr(config.option, "report_log"):
             raise pytest.UsageError("trapline needs the plugin pytest-reportlog")
-        self._config, self._run = config, run
+        self._config, self._run, self._spreading = config, run, spreading
         self._began = datetime.now().astimezone()
         self._report_log = Path(config.option.report_log or run.report_log)
         self._junit = Path(config.getoption("xmlpath", None) or run.junit)
@@ -199,6 +234,8 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         """Say where results go and what is judged."""
         facts = [f"{name}: {value}" for name, value in self._subject().items()]
+        if found := self._config.stash.get(WORKERS, None):
+            facts.append(f"workers: {found.count or 'none'} ({found.why})")
         return [f"trapline results: {self._run.path}", *facts]
 
     def _subject(self) -> dict[str, str]:
@@ -238,7 +275,8 @@ class Controller:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show what runs now."""
         if self._progress is not None:
-            self._progress.started(nodeid, self._session.testscollected if self._session else 0)
+            total = self._session.testscollected if self._session else 0
+            self._progress.started(nodeid, total, self._spreading.worker_of(nodeid))
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

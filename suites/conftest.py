@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 
 import pytest
 
+from harness.spread.shared import Shared
 from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their names
     WENT_WRONG,
     assigned,
@@ -13,7 +14,6 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     firmware_only,
     free,
     host,
-    in_good_order,
     launch,
     nested,
     never_read,
@@ -27,6 +27,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     subject_of,
     virtual_host,
 )
+from harness.suite_order import in_good_order, shared_by
 
 
 def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
@@ -52,6 +53,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     except BaseException:
         item.stash[WENT_WRONG] = True
         raise
+
+
+def pytest_trapline_shared(item: pytest.Item) -> Shared | None:
+    """Say what a test shares, so that workers keep such tests together."""
+    return shared_by(item)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

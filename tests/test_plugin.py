@@ -198,7 +198,8 @@ def test_the_run_directory_holds_log_junit_summary_and_facts(
 
     ended = run(pytester, "--qemu=./mine", *spread)
 
-    (directory,) = (p for p in (pytester.path / "res").iterdir() if not p.is_symlink())
+    found = (pytester.path / "res").iterdir()
+    (directory,) = (p for p in found if p.is_dir() and not p.is_symlink())
     assert (pytester.path / "res/latest").resolve() == directory
     assert {path.name for path in directory.iterdir()} == {
         "report.jsonl", "junit.xml", "summary.txt", "run.json", "tests",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -18,9 +18,7 @@ from harness.rules import select
 
 _RULE = re.compile(r"[A-Z]{2,}(-\d{2})?")
 EXIT_NOTHING_SELECTED = 2
-
-_MEMORY_OF_A_HOST = 3 << 30
-_MOST_WORKERS = 4
+Count = int | Literal["auto"]
 
 # The command line has imported the library before pytest could rewrite the asserts in it; it
 # has none that a test relies on.
@@ -35,7 +33,8 @@ class RunRequest:
     """Areas (``vfio_pci``), files, node ids, rules (``MAP-02``) or series (``MAP``)."""
     keyword: str = ""
     marks: str = ""
-    workers: int | None = None
+    workers: Count | None = None
+    """Processes that run tests; "auto": as many as fit (`harness.spread.workers`)."""
     qemu: str | None = None
     l0_qemu: str | None = None
     kernel: str | None = None
@@ -74,8 +73,7 @@ def run_suites(request: RunRequest) -> Outcome:
     # A part of the suites is soon done: a second host would cost more than it brings.
     whole = not request.is_selective and not request.pytest_arguments
     if request.workers is None and whole and request.capture:
-        host = request.host or os.environ.get("TRAPLINE_HOST", "virtual")
-        request = replace(request, workers=default_workers(host))
+        request = replace(request, workers="auto")
     arguments = build_arguments(request, Places.find())
     status = int(pytest.main(arguments, plugins=[outcome]))
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and request.is_selective:
@@ -85,16 +83,18 @@ def run_suites(request: RunRequest) -> Outcome:
     return outcome
 
 
-def default_workers(host: str) -> int:
-    """Return how many hosts to run side by side: one a core, 3 GiB of memory each, 4 at most.
+def parse_workers(word: str | None) -> Count | None:
+    """Return what ``-n`` was given.
 
-    0 (no workers) for a host that is there already: it has its devices once.
+    :raise ConfigError: it is neither a number nor ``auto``.
     """
-    if host != "virtual":
-        return 0
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    fitting = min(len(os.sched_getaffinity(0)), memory // _MEMORY_OF_A_HOST, _MOST_WORKERS)
-    return int(fitting) if fitting > 1 else 0
+    if word is None:
+        return None
+    if word == "auto":
+        return "auto"
+    if word.isdecimal():
+        return int(word)
+    raise ConfigError(f"-n {word} is no number of processes", hint="give a number, or auto")
 
 
 def build_arguments(request: RunRequest, places: Places) -> list[str]:
@@ -119,11 +119,7 @@ def build_arguments(request: RunRequest, places: Places) -> list[str]:
         *(f"--{name}={value}" for name, value in subjects.items() if value is not None),
         *([f"-k={request.keyword}"] if request.keyword else []),
         *([f"-m={request.marks}"] if request.marks else []),
-        *(
-            [f"--numprocesses={request.workers}", "--dist=worksteal"]
-            if request.workers is not None
-            else []
-        ),
+        *([f"--numprocesses={request.workers}"] if request.workers is not None else []),
         *([] if request.capture else ["--capture=no"]),
         *options,
         *request.pytest_arguments,

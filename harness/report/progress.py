@@ -19,6 +19,7 @@ from harness.model.rule import Verdict
 from harness.report.results import Result
 from harness.step import StepRecord, listen
 
+_MOST_ROWS = 8
 _STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "red", Verdict.SKIP: "yellow"}
 
 
@@ -43,7 +44,7 @@ class Plain:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
 
-    def started(self, nodeid: str, total: int) -> None:
+    def started(self, nodeid: str, total: int, worker: str = "") -> None:
         """Note that a test began; *total* is how many there are, 0 if not known."""
 
     def finished(self, result: Result) -> None:
@@ -70,15 +71,15 @@ class Status(Plain):
         self._began = time.monotonic()
         self._counts: Counter[Verdict] = Counter()
         self._total = 0
-        self._running: dict[str, float] = {}
+        self._running: dict[str, tuple[str, float]] = {}
         self._step = ""
         self._live: Live | None = None
         self._spinner = Spinner("dots")
 
-    def started(self, nodeid: str, total: int) -> None:
+    def started(self, nodeid: str, total: int, worker: str = "") -> None:
         """Show the test; the first one starts the drawing."""
         self._total = total
-        self._running[nodeid] = time.monotonic()
+        self._running[nodeid] = worker, time.monotonic()
         if self._live is None:
             self._live = Live(
                 get_renderable=self._draw,
@@ -115,13 +116,20 @@ class Status(Plain):
         total = f"/{self._total}" if self._total else ""
         head = Text(f"{sum(self._counts.values())}{total}  {counts}  {now - self._began:.0f} s")
         self._spinner.update(text=head)
-        rows = [
-            Text(f"  {now - began:6.1f} s  {nodeid}", overflow="ellipsis", no_wrap=True)
-            for nodeid, began in tuple(self._running.items())[-4:]
-        ]
+        running = sorted(
+            (worker, began, nodeid) for nodeid, (worker, began) in tuple(self._running.items())
+        )
+        rows = [_row(worker, f"{now - began:6.1f} s", nodeid) for worker, began, nodeid in running]
+        if len(rows) > _MOST_ROWS:
+            rows[_MOST_ROWS:] = [_row("", "", f"and {len(rows) - _MOST_ROWS} more")]
         if self._step:
-            rows.append(Text(f"           {self._step}", overflow="ellipsis", no_wrap=True))
+            rows.append(_row("", "", self._step))
         return Group(self._spinner, *rows)
+
+
+def _row(worker: str, seconds: str, what: str) -> Text:
+    """Return one line below the status: who, for how long, what."""
+    return Text(f"  {worker:<4}{seconds:>8}  {what}", overflow="ellipsis", no_wrap=True)
 
 
 def begin(config: pytest.Config, reporter: pytest.TerminalReporter) -> Plain:

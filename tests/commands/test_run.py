@@ -10,7 +10,7 @@ from harness.commands.places import Places
 from harness.commands.run import (
     RunRequest,
     build_arguments,
-    default_workers,
+    parse_workers,
     resolve,
     run_suites,
     split_words,
@@ -74,7 +74,6 @@ def test_every_option_reaches_pytest() -> None:
         "-k=msix and not relocated",
         "-m=not slow",
         "--numprocesses=2",
-        "--dist=worksteal",
         "--capture=no",
         "--rule=MAP-02",
         "--rule=VTD",
@@ -146,15 +145,39 @@ def test_a_selection_without_tests_is_a_mistake(
     assert "the selection matches no test" in capsys.readouterr().err
 
 
-def test_a_host_that_is_there_already_is_shared_by_nobody() -> None:
-    assert default_workers("ssh://root@lab7") == 0
-    assert default_workers("local") == 0
+@pytest.mark.parametrize(("word", "count"), [(None, None), ("auto", "auto"), ("0", 0), ("7", 7)])
+def test_workers_are_a_number_or_auto(word: str | None, count: int | str | None) -> None:
+    assert parse_workers(word) == count
 
 
-def test_virtual_hosts_are_as_many_as_cores_and_memory_carry(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("word", ["", "-1", "two", "1.5"])
+def test_other_words_for_workers_are_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="number, or auto"):
+        parse_workers(word)
+
+
+@pytest.mark.parametrize(
+    ("request_", "spread"),
+    [
+        (RunRequest(), ["--numprocesses=auto"]),
+        (RunRequest(workers=0), ["--numprocesses=0"]),
+        (RunRequest(selection=("vfio_pci",)), []),
+        (RunRequest(pytest_arguments=("-x",)), []),
+        (RunRequest(capture=False), []),
+    ],
+    ids=["whole run", "told", "a part", "own arguments", "not captured"],
+)
+def test_only_a_whole_run_is_spread_by_itself(
+    here: Places, monkeypatch: pytest.MonkeyPatch, request_: RunRequest, spread: list[str]
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
-    monkeypatch.setattr("os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 7 << 18)
+    given: list[str] = []
 
-    assert default_workers("virtual") == 2
+    def main(arguments: list[str], plugins: list[object]) -> int:
+        given.extend(arguments)
+        return 0
+
+    monkeypatch.setattr("pytest.main", main)
+
+    run_suites(request_)
+
+    assert [word for word in given if word.startswith("--numprocesses")] == spread

@@ -62,5 +62,34 @@ def test_the_status_shows_test_step_and_counts(monkeypatch: pytest.MonkeyPatch) 
     assert finished_line(BAD) in text
 
 
+def test_the_status_shows_what_each_worker_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = Terminal()
+    status = Status(stream)
+
+    status.started("suites/b.py::late", 20, "gw1")
+    status.started("suites/a.py::early", 20, "gw0")
+    status.stop()
+
+    rows = [line.split() for line in stream.getvalue().splitlines()]
+    assert [(row[0], row[-1]) for row in rows if row and row[0].startswith("gw")] == [
+        ("gw0", "suites/a.py::early"),
+        ("gw1", "suites/b.py::late"),
+    ]
+
+
+def test_more_workers_than_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    status = Status(stream)
+
+    for number in range(11):
+        status.started(f"suites/a.py::t{number}", 20, f"gw{number}")
+    status.stop()
+
+    assert "and 3 more" in stream.getvalue()
+
+
 def test_what_is_no_terminal_gets_no_status() -> None:
     assert own_terminal(io.StringIO()) is None

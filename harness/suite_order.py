@@ -1,0 +1,62 @@
+"""What the tests of the suites share: one table, for the order of a run and for its workers.
+
+A new shared thing is a new row. A fixture belongs here when making what it stands for takes
+about a second or more and many tests can use it; ``seconds`` is what that took when it was
+written down, and is corrected by what runs show (`harness.spread.memory`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+
+from harness.settings import SETTINGS
+from harness.spread.shared import NOTHING_TURN, Shared
+
+_DEVICES = "resident"
+"""The fixture of the keeper of the test devices: who has it wants devices."""
+
+# Of a test's fixtures, the first row that it has all of counts. The last number is its turn:
+# first those that want the resident guest as it is after its boot, then its other tests, last
+# of them those that end it; then what needs no device; then each kind of other machine; last
+# who wants devices in no machine. So a run without workers makes everything once.
+TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
+    (("never_read",), Shared("resident guest", 15, 0)),
+    (("nested", "firmware_only"), Shared("resident guest", 15, 2)),
+    (("nested",), Shared("resident guest", 15, 1)),
+    (("used_machine",), Shared("guest with intel-iommu", 12, 5)),
+    (("vtd_guest",), Shared("guest with intel-iommu", 12, 4)),
+    (("through_qemu",), Shared("guest behind QEMU", 15, 6)),
+    (("firmware_only",), Shared("firmware only", 5, 7)),
+    (("spare",), Shared("devices in no machine", 1, 8)),
+    (("free",), Shared("devices in no machine", 1, 8)),
+    ((_DEVICES,), Shared("devices in no machine", 1, 8)),
+    (("bare_host",), Shared("host without IOMMU", 7, NOTHING_TURN)),
+    (("host_without_remapping",), Shared("host without remapping", 7, NOTHING_TURN)),
+    (("paused",), Shared("paused machine", 0.6, NOTHING_TURN)),
+)
+
+
+def shared_by(item: pytest.Item) -> Shared | None:
+    """Return what *item* shares with others, None if nothing.
+
+    On a host that is not thrown away all tests with devices share a lane: its devices are
+    there once, and a second worker that wants one would be refused (`harness.host.locks`).
+    """
+    names: Collection[str] = getattr(item, "fixturenames", ())
+    found = next((shared for needs, shared in TABLE if set(needs) <= set(names)), None)
+    settings = item.config.stash.get(SETTINGS, None)
+    if found is None or _DEVICES not in names or settings is None or settings.host == "virtual":
+        return found
+    return Shared(found.name, found.seconds, found.turn, lane="devices")
+
+
+def in_good_order(items: list[pytest.Item]) -> None:
+    """Sort tests by their turn: what ends a shared machine comes after those that want it."""
+
+    def turn(item: pytest.Item) -> int:
+        shared = shared_by(item)
+        return shared.turn if shared else NOTHING_TURN
+
+    items.sort(key=turn)
