@@ -23,6 +23,7 @@ from harness.report import marks, progress, verdict
 from harness.report.finish import finish_run
 from harness.report.results import Phases
 from harness.report.rundir import RUN, RunDirectory
+from harness.report.steps_log import StepsLog
 from harness.report.summary import count, counts_line
 from harness.rules import load_rules, select
 from harness.settings import SETTINGS, Settings, find_file, load_settings
@@ -136,6 +137,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(spreading, "trapline-spreading")
         config.pluginmanager.register(Controller(config, run, spreading), "trapline-controller")
     config.pluginmanager.register(Tests(config), "trapline-tests")
+    if RUN in config.stash:
+        steps = StepsLog(config.stash[RUN].path, worker=os.environ.get("PYTEST_XDIST_WORKER", ""))
+        config.pluginmanager.register(steps, "trapline-steps")
     config.pluginmanager.register(spread.Collecting(), "trapline-collecting")
 
 

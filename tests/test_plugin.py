@@ -202,8 +202,10 @@ def test_the_run_directory_holds_log_junit_summary_and_facts(
     (directory,) = (p for p in found if p.is_dir() and not p.is_symlink())
     assert (pytester.path / "res/latest").resolve() == directory
     assert {path.name for path in directory.iterdir()} == {
-        "report.jsonl", "junit.xml", "summary.txt", "run.json", "tests",
+        "report.jsonl", "junit.xml", "summary.txt", "run.json", "steps.jsonl", "tests",
     }  # fmt: skip
+    steps = [json.loads(line) for line in (directory / "steps.jsonl").open()]
+    assert any(one["text"] == "call test_wrong" for one in steps)
     facts = json.loads((directory / "run.json").read_text())
     assert facts["exit_status"] == 1
     assert facts["subject"] == {"qemu": "10.0.2", "labels": "modelled"}

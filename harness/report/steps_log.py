@@ -23,13 +23,13 @@ FILE_NAME = "steps.jsonl"
 class StepsLog:
     """Writes them; a pytest plugin.
 
-    :param worker: name of this worker, ``main`` without any.
+    :param worker: name of this worker; empty where tests run, or are spread, without one.
     """
 
     def __init__(self, directory: Path, *, worker: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(directory / FILE_NAME, flags, 0o644)
-        self._worker = worker
+        self._worker = worker or "main"
         self._stop: Callable[[], None] = listen(self._stepped)
 
     def pytest_unconfigure(self) -> None:
