@@ -106,6 +106,16 @@ def _run(
     host: Annotated[
         str | None, typer.Option(metavar="URL", help="virtual, local or ssh://user@name.")
     ] = None,
+    saved_state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="How virtual hosts are saved: auto, private, mapped, plain, off.",
+        ),
+    ] = None,
+    no_saved_state: Annotated[
+        bool, typer.Option("--no-saved-state", help="Every virtual host and guest boots.")
+    ] = False,
     results: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A directory per run goes here.")
     ] = None,
@@ -128,6 +138,7 @@ def _run(
             kernel=kernel,
             guest_kernel=guest_kernel,
             host=host,
+            saved_state="off" if no_saved_state else saved_state,
             results=results,
             capture=capture,
             pytest_arguments=pytest_arguments,

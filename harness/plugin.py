@@ -45,6 +45,7 @@ _OPTIONS = {
     "kernel": "kernel of the host: name or path",
     "guest_kernel": "kernel of the guest: name or path; empty: that of the host",
     "host": "where the QEMU under test runs: virtual, local or ssh://user@name",
+    "saved_state": "how virtual hosts are saved: auto, private, mapped, plain; off: they boot",
 }
 
 Status = tuple[str, str, str | tuple[str, Mapping[str, bool]]]

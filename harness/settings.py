@@ -29,6 +29,8 @@ class Settings(pydantic.BaseModel):
     """Kernel of the guest: the same whatever host is judged; empty means that of the host."""
     host: str = "virtual"
     """``virtual``, ``local`` or ``ssh://user@name``."""
+    saved_state: str = "auto"
+    """How virtual hosts are saved: ``auto``, ``private``, ``mapped``, ``plain``; ``off``: boot."""
 
     def options(self) -> list[str]:
         """Return the options that give these settings again, defaults left out."""

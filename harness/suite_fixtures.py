@@ -6,6 +6,7 @@
 ``refusal``               starts it with something it must refuse; returns what it said
 ``nested``                the resident nested guest with every test device assigned (shared)
 ``assigned``              one device of the resident guest; parametrised over all of them
+``nested_host``           the virtual host that the resident guest runs on
 ``firmware_only``         starts a machine without an operating system, devices assigned in a
                           special way; the resident guest goes first
 ========================  =======================================================================
@@ -31,7 +32,7 @@ from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import TEST_DEVICES
 from harness.images.images import Images
 from harness.lab.assigned import Assigned
-from harness.lab.hosts import open_host
+from harness.lab.hosts import OFF, open_host, open_virtual
 from harness.lab.nested import WHO_HAS_IT, Nested
 from harness.lab.parts import Parts, check_host_word
 from harness.lab.resident import Resident
@@ -182,14 +183,23 @@ def device_names(parts: Parts, host: Host) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def resident(
-    host: Host, device_names: tuple[str, ...], shared_evidence: Callable[[str], Path]
+    host: Host,
+    device_names: tuple[str, ...],
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
 ) -> Iterator[Resident]:
     """Keeper of the resident nested guest."""
-    keeper = Resident(host, device_names, shared_evidence)
+
+    def open_with_guest(spec: MachineSpec, evidence: Path) -> VirtualHost:
+        return open_virtual(parts, key=run_key, evidence=evidence, nested=spec)
+
+    saved = isinstance(host, VirtualHost) and parts.settings.saved_state != OFF
+    keeper = Resident(host, device_names, shared_evidence, open_with_guest if saved else None)
     try:
         yield keeper
     finally:
-        keeper.give_up()
+        keeper.close()
 
 
 @pytest.fixture
@@ -204,7 +214,18 @@ def nested(resident: Resident, evidence: Path, request: pytest.FixtureRequest) -
     guest.machine.evidence_for(evidence)
     yield guest
     if request.node.stash.get(WENT_WRONG, False):
-        resident.give_up()
+        resident.end(guest)
+
+
+@pytest.fixture
+def nested_host(nested: Nested) -> VirtualHost:
+    """The host of the resident guest, for tests that need the lab's side of it too.
+
+    Not always ``host``: where hosts are saved, the resident guest has one of its own.
+    """
+    if not isinstance(nested.host, VirtualHost):
+        pytest.skip("looks at the lab's QEMU: needs the virtual host (--host virtual)")
+    return nested.host
 
 
 @pytest.fixture

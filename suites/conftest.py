@@ -16,6 +16,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     host,
     launch,
     nested,
+    nested_host,
     never_read,
     parts,
     refusal,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from harness.bench.cold import cold
 from harness.bench.laboratory import Laboratory
 from harness.bench.model import Benchmark
+from harness.bench.nested import nested
+from harness.bench.overhead import overhead
 from harness.bench.parse import parse
+from harness.bench.scale import scale
 from harness.errors import ConfigError
 
 
@@ -17,12 +21,22 @@ class Entry:
     """A benchmark that can be made."""
 
     about: str
-    make: Callable[[Laboratory], Benchmark]
+    make: Callable[[Laboratory, ExitStack], Benchmark]
+    """What it opens for all rounds is closed by the stack."""
+
+
+def _alone(
+    make: Callable[[Laboratory], Benchmark],
+) -> Callable[[Laboratory, ExitStack], Benchmark]:
+    return lambda lab, _: make(lab)
 
 
 CATALOGUE: Mapping[str, Entry] = {
-    "cold": Entry("cold boot of a virtual host to the first result of a command", cold),
-    "parse": Entry("info mtree of a machine with 32 devices to a map", parse),
+    "cold": Entry("cold boot of a virtual host to the first result of a command", _alone(cold)),
+    "nested": Entry("from nothing to a verdict about a nested guest's nvme", _alone(nested)),
+    "overhead": Entry("what the harness adds to a test and to a refusal", overhead),
+    "parse": Entry("info mtree of a machine with 32 devices to a map", _alone(parse)),
+    "scale": Entry("what more tests cost, in one process and side by side", _alone(scale)),
 }
 
 

@@ -35,7 +35,6 @@ class Laboratory:
         return virtual_host_spec(
             self.parts.host_files(),
             accel=self.accelerator,
-            key=self.key.public,
             nvme_disk=os.fspath(self._disk()),
             devices=self.parts.devices,
             ssh_port=ssh_port,

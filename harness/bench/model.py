@@ -81,6 +81,8 @@ class Benchmark:
     asked: Sequence[Asked] = ()
     notes: Sequence[str] = field(default=())
     """What a reader must know to judge the figures."""
+    is_pictured: bool = False
+    """Show where the time goes of the measurement of each subject that is nearest its median."""
 
 
 def turns(count: int, round_number: int) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.bench.model import Asked, Benchmark, Measure, Sample, Subject, turns
+from harness.bench.pictures import write_pictures
 from harness.bench.result import (
     BenchmarkResult,
     Comparison,
@@ -19,8 +20,9 @@ from harness.bench.result import (
     NotMeasured,
 )
 from harness.bench.statistics import paired_ratio, spread
+from harness.bench.timeline import from_records
 from harness.errors import HarnessError
-from harness.step import step
+from harness.step import StepRecord, recorded
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class _Taken:
 
     samples: dict[int, Sample] = field(default_factory=dict)
     """By round."""
+    steps: dict[int, list[StepRecord]] = field(default_factory=dict)
     failure: str = ""
 
     def series(self, measure: str) -> dict[int, float]:
@@ -101,7 +104,7 @@ def measure(
             place = evidence / benchmark.name / f"{number}-{_file_name(subject.name)}"
             place.mkdir(parents=True, exist_ok=True)
             try:
-                with step("measure %s, %s", benchmark.name, subject.name):
+                with recorded() as steps:
                     sample = subject.run(place)
             except HarnessError as error:
                 log.warning("%s, %s: %s", benchmark.name, subject.name, error)
@@ -109,15 +112,38 @@ def measure(
                 observer.broke(subject, error.summary)
                 continue
             taken[subject.name].samples[number] = sample
+            taken[subject.name].steps[number] = steps
             observer.measured(subject, sample)
         order.append(tuple(subject.name for subject in in_turn))
-    return conclude(
+    result = conclude(
         benchmark,
         {name: one.samples for name, one in taken.items()},
         failures={name: one.failure for name, one in taken.items() if one.failure},
         order=order,
         seconds=clock() - began,
     )
+    if not benchmark.is_pictured:
+        return result
+    pictures = _pictures(benchmark, taken, evidence / benchmark.name)
+    return result.model_copy(update={"pictures": tuple(map(str, pictures))})
+
+
+def _pictures(benchmark: Benchmark, taken: dict[str, _Taken], place: Path) -> Iterator[Path]:
+    """Draw, of each subject with steps, the measurement that is nearest the median."""
+    first = benchmark.measures[0].name
+    for name, one in taken.items():
+        series = one.series(first)
+        if not series:
+            continue
+        nearest = _nearest_median(series)
+        if spans := from_records(one.steps[nearest]):
+            title = f"{benchmark.title}: {name}, {series[nearest]:.2f} s"
+            yield from write_pictures(spans, place, _file_name(name), title=title)
+
+
+def _nearest_median(series: dict[int, float]) -> int:
+    middle = spread(tuple(series.values())).median
+    return min(series, key=lambda at: abs(series[at] - middle))
 
 
 def _in_turn(

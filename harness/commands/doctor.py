@@ -21,7 +21,7 @@ from harness.model.rule import Rule, RuleState, state_of
 from harness.rules import load_rules
 from harness.settings import Settings, find_file, load_settings
 
-LAB = frozenset({"virtual_host"})
+LAB = frozenset({"virtual_host", "nested_host"})
 DEVICES = frozenset({"resident", "device_names"})
 """Fixtures that tell what a test needs; those that build on them bring them along."""
 

@@ -40,6 +40,7 @@ class RunRequest:
     kernel: str | None = None
     guest_kernel: str | None = None
     host: str | None = None
+    saved_state: str | None = None
     results: Path | None = None
     capture: bool = True
     pytest_arguments: tuple[str, ...] = ()
@@ -111,6 +112,7 @@ def build_arguments(request: RunRequest, places: Places) -> list[str]:
         "kernel": request.kernel,
         "guest-kernel": request.guest_kernel,
         "host": request.host,
+        "saved-state": request.saved_state,
     }
     return [
         *places.pytest_options(),

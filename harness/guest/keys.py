@@ -1,8 +1,7 @@
-"""The SSH key of one run: made at its start, never leaves its directory."""
+"""SSH keys: of a run, made at its start, and of each system of ours, made when it wakes."""
 
 from __future__ import annotations
 
-import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ class RunKey:
     private: Path
     """OpenSSH private key file, mode 0600."""
     public: str
-    """Base64 part of the public key; short enough for a kernel command line."""
+    """Base64 part of the public key."""
 
 
 def make_key(directory: Path) -> RunKey:
@@ -34,9 +33,32 @@ def make_key(directory: Path) -> RunKey:
                 serialization.NoEncryption(),
             )
         )
+    return RunKey(path, _public_of(key))
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """The ed25519 key by which a system of ours is known."""
+
+    dropbear: bytes
+    """As dropbear keeps it: "ssh-ed25519" and seed with public half, as SSH strings."""
+    public: str
+    """Kind and base64, as in ``known_hosts``."""
+
+
+def make_host_key() -> HostKey:
+    """Make a key that no other system has."""
+    key = Ed25519PrivateKey.generate()
+    raw = serialization.Encoding.Raw
+    seed = key.private_bytes(raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
+    point = key.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
+    kind = b"ssh-ed25519"
+    dropbear = b"".join(len(part).to_bytes(4, "big") + part for part in (kind, seed + point))
+    return HostKey(dropbear, f"ssh-ed25519 {_public_of(key)}")
+
+
+def _public_of(key: Ed25519PrivateKey) -> str:
     line = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
-    blob = line.split()[1]
-    base64.b64decode(blob, validate=True)
-    return RunKey(path, blob.decode())
+    return line.split()[1].decode()

@@ -109,6 +109,12 @@ class RemoteProcess:
             )
         return found
 
+    def leave(self) -> None:
+        """Tell ``probe run`` that it shall go on without us."""
+        self._channel.sendall(b"stay\n")
+        self._channel.shutdown_write()
+        self._hear_out()
+
     def _hear_out(self) -> None:
         """Wait for all that ``probe run`` has to say, as long as it goes on saying it."""
         size, deadline = 0, 0.0

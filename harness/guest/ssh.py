@@ -32,6 +32,8 @@ from harness.wait import Guard, wait_until
 
 ANSWER = 30.0
 """Seconds for the far end to accept a channel and a command."""
+_HOLDER = "run.sock"
+"""Socket of the ``probe run`` that holds a process which may be left, in its directory."""
 NO_STATUS = -1
 """What paramiko says when a channel closed without exit status: a signal, or the end of all."""
 
@@ -317,19 +319,37 @@ class SshTransport:
         )
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str], log: str, directory: str = ""
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: str,
+        directory: str = "",
+        stays: bool = False,
     ) -> Process:
         """Start *argv* under ``probe run``: it dies when our connection does.
 
-        So does *directory*.
+        So does *directory*. What *stays* dies when its system does.
         """
         words = [self.probe, "run", "--log", log]
         if directory:
             words += ["--directory", directory]
+        if stays:
+            words += ["--socket", f"{directory}/{_HOLDER}"]
         for key, value in env.items():
             words += ["--env", f"{key}={value}"]
-        channel = self.channel([*words, "--", *argv])
-        return RemoteProcess(self._name, channel)
+        command = [*words, "--", *argv]
+        if not stays:
+            return RemoteProcess(self._name, self.channel(command))
+        done = self.run(command, check=False)
+        if done.exit_status != 0:
+            raise OSError(2, done.stderr.strip())
+        return self.take_over(directory)
+
+    def take_over(self, directory: str) -> Process:
+        """Return the process that ``probe run --socket`` holds in *directory*."""
+        relay = self.channel([self.probe, "relay", "--wait", "1", f"{directory}/{_HOLDER}"])
+        return RemoteProcess(self._name, relay)
 
     def connect(self, path: str, *, timeout: float) -> socket.socket:
         """Return a stream to the Unix socket *path* of that system."""

@@ -17,7 +17,8 @@ from harness import paths
 from harness.errors import GuestError, MachineError, WaitTimeout
 from harness.guest.system import System
 from harness.machine.command import MachineSpec
-from harness.machine.machine import Launch, Machine
+from harness.machine.launch import Launch
+from harness.machine.machine import Machine
 from harness.step import step
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import HarnessError, HostError
+from harness.guest.keys import RunKey
 from harness.guest.system import System
 from harness.guest.transport import Transport
 from harness.host import drivers
@@ -20,7 +21,8 @@ from harness.host.accelerator import Accelerator, probe_accelerator
 from harness.host.journal import DriverChange, Journal
 from harness.images.qemu_build import QemuFeatures
 from harness.machine.command import MachineSpec
-from harness.machine.machine import Launch, Machine
+from harness.machine.launch import Launch
+from harness.machine.machine import Machine
 from harness.model.pci import Bdf, PciFunction, PciId
 from harness.model.version import QemuVersion
 
@@ -43,9 +45,8 @@ class GuestFiles:
     kernel: str
     initrd: str
     release: str
-    key: str
-    """Public key that may log in to it."""
-    private_key: Path
+    key: RunKey
+    """Who may log in to it."""
 
 
 class Host(System):

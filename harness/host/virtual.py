@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import Unreachable, WaitTimeout
 from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.ssh import SshTransport
+from harness.guest.wake import wake
 from harness.host.host import GuestFiles, Host, PlacedQemu
 from harness.host.journal import Journal
 from harness.machine.command import MachineSpec
-from harness.machine.machine import Launch, Machine, Runnable
+from harness.machine.launch import Launch, Runnable
+from harness.machine.machine import Machine
+from harness.machine.saved_state import SavedState, go_on, to_go_on
 from harness.parse.hmp import forwarded_port
 from harness.step import step
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A machine that was left running in a host when that was saved."""
+
+    spec: MachineSpec
+    """Its accelerator is the host's."""
+    directory: str
 
 
 class VirtualHost(Host):
@@ -28,6 +42,8 @@ class VirtualHost(Host):
     ) -> None:
         super().__init__(transport, level="L1", journal=Journal(None), qemu=qemu, guest=guest)
         self.machine = machine
+        self.left: Left | None = None
+        """A guest that is up in it and waits for who takes it over; nothing is assigned."""
 
     @property
     def ssh(self) -> SshTransport:
@@ -55,7 +71,40 @@ class VirtualHost(Host):
         machine = Machine.launch(spec, Launch(LocalTransport(), l0_qemu, evidence, level="L1"))
         try:
             with step("boot the virtual host"):
-                transport = log_in_over_forward(machine, None, key=key.private, timeout=timeout)
+                wait_until_ready(machine, timeout=timeout)
+                transport = log_in_over_forward(machine, None, key=key)
+            return cls(machine, transport, qemu=qemu, guest=guest)
+        except BaseException:
+            machine.kill()
+            raise
+
+    @classmethod
+    def restore(
+        cls,
+        spec: MachineSpec,
+        state: SavedState,
+        *,
+        l0_qemu: Runnable,
+        key: RunKey,
+        qemu: PlacedQemu,
+        guest: GuestFiles,
+        evidence: Path,
+    ) -> VirtualHost:
+        """Go on from *state*, which was saved of *spec*, as a system of its own.
+
+        :raise StateBroken: QEMU does not take the state.
+        :raise MachineError: QEMU could not be started, or died.
+        :raise GuestError: the system does not wake, or SSH did not come.
+        """
+        # QEMU opens memory for writing even if it shall be private, unless it is told not to.
+        read_only = state.memory.exists() and not os.access(state.memory, os.W_OK)
+        machine = Machine.launch(
+            to_go_on(spec, state, read_only=read_only),
+            Launch(LocalTransport(), l0_qemu, evidence, level="L1"),
+        )
+        try:
+            go_on(machine.qmp, state, guard=machine.check_alive)
+            transport = log_in_over_forward(machine, None, key=key)
             return cls(machine, transport, qemu=qemu, guest=guest)
         except BaseException:
             machine.kill()
@@ -67,23 +116,13 @@ class VirtualHost(Host):
         self.machine.kill()
 
 
-def log_in_over_forward(
-    machine: Machine,
-    via: SshTransport | None,
-    *,
-    key: Path,
-    timeout: float,
-    log_in_timeout: float = 60,
-) -> SshTransport:
-    """Wait for a guest of ours to say that it is ready, and log in to it.
+def wait_until_ready(machine: Machine, *, timeout: float) -> None:
+    """Wait until a guest of ours that boots says that it is ready.
 
-    :param via: the system its QEMU runs on; None for this computer.
-    :param timeout: seconds until the guest must say so.
-    :param log_in_timeout: seconds from there until it must let us in.
+    :raise Unreachable: it does not in *timeout* seconds.
     """
-    console = machine.console
     try:
-        console.wait_for(
+        machine.console.wait_for(
             r"trapline: ready", timeout=timeout, guards=(machine.check,),
             name="the guest does not say that it is ready",
         )  # fmt: skip
@@ -94,7 +133,17 @@ def log_in_over_forward(
             evidence=error.evidence,
             hint="still booting: the computer is slow or busy; else the console says why",
         ) from error
-    host_key = console.wait_for(r"trapline: hostkey (ssh-ed25519 \S+)", timeout=10)[1]
+
+
+def log_in_over_forward(
+    machine: Machine, via: SshTransport | None, *, key: RunKey, timeout: float = 60
+) -> SshTransport:
+    """Wake a guest of ours, which is ready or was restored, and log in to it.
+
+    :param via: the system its QEMU runs on; None for this computer.
+    :param timeout: seconds until it must let us in.
+    """
+    host_key = wake(machine, key.public, timeout=timeout)
     port = ssh_port(machine)
 
     def dial() -> socket.socket:
@@ -103,11 +152,11 @@ def log_in_over_forward(
     transport = SshTransport(
         machine.spec.name,
         dial if via is None else (lambda: via.dial_port(port)),
-        key=key,
+        key=key.private,
         host_key=host_key,
         guards=(machine.check,),
     )
-    transport.log_in(timeout=log_in_timeout)
+    transport.log_in(timeout=timeout)
     return transport
 
 

@@ -27,7 +27,8 @@ _QUIET = (
 class TestDevice:
     """An emulated device of the virtual host that is made to be assigned.
 
-    Its slot there: ``bus`` and ``addr``. Its slot in the nested guest is the same.
+    Its slot there: ``bus`` and ``addr``. Its slot in the nested guest is the same, or
+    ``guest_bus`` and 0.
     """
 
     __test__ = False  # pytest: not a test class
@@ -40,19 +41,30 @@ class TestDevice:
     guest_driver: str
     """Linux driver in the nested guest; empty if there is none."""
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    guest_bus: str = ""
+    guest_sign: str = "config"
+    """What appears below the function in the guest's sysfs when it is ready for use."""
+
+    @property
+    def comes_late(self) -> bool:
+        """It can be hot-added; else it is there from the start, and found again (no state)."""
+        return self.bus.startswith("rp")
 
 
 TEST_DEVICES: Mapping[str, TestDevice] = {
     device.name: device
     for device in (
         TestDevice("nvme", "nvme", PciId(0x1B36, 0x0010), "rp0", "0", "nvme",
-                   {"serial": "trapline", "drive": "nvme-disk"}),
+                   {"serial": "trapline", "drive": "nvme-disk"},
+                   guest_sign="nvme/nvme*/nvme*n1"),
         TestDevice("e1000e", "e1000e", PciId(0x8086, 0x10D3), "rp1", "0", "e1000e",
-                   {"netdev": "e1000e-net", "mac": "52:54:00:00:10:d3"}),
+                   {"netdev": "e1000e-net", "mac": "52:54:00:00:10:d3"},
+                   guest_sign="net/*"),
         TestDevice("igb", "igb", PciId(0x8086, 0x10C9), "rp2", "0", "igb",
-                   {"netdev": "igb-net", "mac": "52:54:00:00:10:c9"}),
+                   {"netdev": "igb-net", "mac": "52:54:00:00:10:c9"},
+                   guest_sign="net/*"),
         TestDevice("edu", "edu", PciId(0x1234, 0x11E8), "pcie.0", "0xc", "",
-                   {"dma_mask": "0xffffffffffffffff"}),
+                   {"dma_mask": "0xffffffffffffffff"}, guest_bus="rp4"),
     )
 }  # fmt: skip
 """By name. Not every QEMU has every one: igb came with 8.0."""
@@ -78,8 +90,7 @@ def virtual_host_spec(
     files: HostFiles,
     *,
     accel: str,
-    key: str,
-    nvme_disk: str,
+    nvme_disk: str = "",
     devices: Sequence[str] = tuple(TEST_DEVICES),
     memory_mib: int = 2048,
     iommu: Device | None = INTEL_IOMMU,
@@ -89,8 +100,7 @@ def virtual_host_spec(
     """Return the machine of a virtual host.
 
     :param accel: value of ``-accel``.
-    :param key: public ssh key, base64.
-    :param nvme_disk: raw file behind the nvme, written by tests.
+    :param nvme_disk: raw file behind the nvme, written by tests; needed if it has one.
     :param devices: names from `TEST_DEVICES` that this QEMU has.
     :param ssh_port: loopback port that leads to its SSH; 0 for a free one.
     """
@@ -109,31 +119,35 @@ def virtual_host_spec(
     netdevs = [Netdev("ssh", options={"hostfwd": SSH_FORWARD.format(port=ssh_port)})]
     if "nvme" in devices:
         disks.append(Disk("nvme-disk", nvme_disk))
-    netdevs += [
-        Netdev(str(device.options["netdev"]), options={"restrict": True})
-        for device in chosen
-        if "netdev" in device.options
-    ]
+    netdevs += [backend for device in chosen for backend in network_of(device)]
     return MachineSpec(
         name="host",
         accel=accel,
         machine_options={"kernel-irqchip": "split"},
         memory_mib=memory_mib,
         iommu=iommu,
-        devices=(nic, *own, rng, *root_ports(4), *(_cold_plugged(d) for d in chosen)),
+        devices=(nic, *own, rng, *root_ports(4), *(test_device(d) for d in chosen)),
         disks=tuple(disks),
         netdevs=tuple(netdevs),
         boot=Boot(
             files.kernel,
             files.initrd,
-            f"{_QUIET} intel_iommu=on trapline.key={key} {append}".strip(),
+            f"{_QUIET} intel_iommu=on {append}".strip(),
         ),
+        wakes=True,
     )
 
 
-def _cold_plugged(device: TestDevice) -> Device:
+def test_device(device: TestDevice) -> Device:
+    """Return the device as the virtual host's QEMU is given it."""
     rom = {"romfile": ""} if "netdev" in device.options else {}
     return Device(device.driver, device.name, device.bus, device.addr, {**device.options, **rom})
+
+
+def network_of(device: TestDevice) -> tuple[Netdev, ...]:
+    """Return the network backend that it needs, if any: one that leads nowhere."""
+    name = device.options.get("netdev")
+    return (Netdev(str(name), options={"restrict": True}),) if name else ()
 
 
 def root_ports(count: int, *, first_slot: int = 8) -> tuple[Device, ...]:
@@ -150,7 +164,6 @@ def nested_spec(
     accel: str,
     kernel: str = "",
     initrd: str = "",
-    key: str = "",
     iommu: Device | None = None,
     assigned: Sequence[Device] = (),
     memory_mib: int = 256,
@@ -167,7 +180,7 @@ def nested_spec(
         machine_options={"kernel-irqchip": "split"},
         memory_mib=memory_mib,
         iommu=iommu,
-        devices=(*root_ports(4), *assigned),
+        devices=(*root_ports(5), *assigned),
     )
     if not kernel:
         return spec
@@ -176,7 +189,8 @@ def nested_spec(
         spec,
         devices=(nic, *spec.devices),
         netdevs=(Netdev("ssh", options={"hostfwd": SSH_FORWARD.format(port=0)}),),
-        boot=Boot(kernel, initrd, f"{_QUIET} trapline.key={key} {append}".strip()),
+        boot=Boot(kernel, initrd, f"{_QUIET} {append}".strip()),
+        wakes=True,
     )
 
 
@@ -185,4 +199,5 @@ def assigned_device(
 ) -> Device:
     """Return the ``vfio-pci`` device that assigns *host_bdf* at the slot of test device *name*."""
     device = TEST_DEVICES[name]
-    return Device("vfio-pci", name, device.bus, device.addr, {"host": host_bdf, **(options or {})})
+    bus, addr = (device.guest_bus, "0") if device.guest_bus else (device.bus, device.addr)
+    return Device("vfio-pci", name, bus, addr, {"host": host_bdf, **(options or {})})

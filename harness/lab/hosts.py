@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import HostError
+from harness.errors import ConfigError, HostError, LaunchFailed, MachineDied, Unreachable
 from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.transport import Transport
 from harness.host.host import GuestFiles, Host, PlacedQemu
+from harness.host.late_plug import plug
 from harness.host.physical import LocalHost, SshHost, SshUrl, connect
 from harness.host.supply import supply
-from harness.host.virtual import VirtualHost
-from harness.host.virtual_spec import INTEL_IOMMU, virtual_host_spec
+from harness.host.virtual import Left, VirtualHost
+from harness.host.virtual_spec import INTEL_IOMMU, TEST_DEVICES, virtual_host_spec
 from harness.images.cache import hash_file
 from harness.lab.parts import Parts, check_host_word
-from harness.machine.command import Device
+from harness.lab.states import Rung, States
+from harness.machine.command import Device, MachineSpec
+from harness.machine.saved_state import Method, StateBroken
 from harness.model.pattern import pattern
 
+log = logging.getLogger(__name__)
+
+OFF = "off"
+"""Setting ``saved_state``: every host boots."""
 NVME_BYTES = 16 * 1024 * 1024
 """Size of the disk behind the virtual host's nvme."""
 DISK_SEED = 0x7261_7074
@@ -46,26 +55,49 @@ def open_virtual(
     iommu: Device | None = INTEL_IOMMU,
     append: str = "",
     ssh_port: int = 0,
+    nested: MachineSpec | None = None,
+    saved: bool | None = None,
     timeout: float = 180,
 ) -> VirtualHost:
-    """Boot a virtual host with every test device the lab's QEMU has.
+    """Open a virtual host with every test device the lab's QEMU has.
+
+    It goes on from a saved state, made now if there is none, and gets its devices then; or it
+    boots with them: when *saved* is False, when the settings say so, or when no state can be
+    saved or gone on with here (which is said).
 
     :param ssh_port: loopback port that leads to its SSH; 0 for a free one.
+    :param nested: a guest that shall be up in it, nothing assigned; only in a saved one, see
+        `VirtualHost.left`.
+    :param saved: None: as the settings say.
     """
     disk = evidence / "nvme.img"
     disk.write_bytes(pattern(DISK_SEED, 0, NVME_BYTES))
-    spec = virtual_host_spec(
-        parts.host_files(),
-        accel=parts.accelerator(evidence).option,
-        key=key.public,
-        nvme_disk=os.fspath(disk),
-        devices=parts.devices,
-        iommu=iommu,
-        append=append,
-        ssh_port=ssh_port,
-    )
+    wanted = parts.settings.saved_state if saved is None else "auto" if saved else OFF
+
+    def spec_with(devices: Sequence[str]) -> MachineSpec:
+        return virtual_host_spec(
+            parts.host_files(),
+            accel=parts.accelerator(evidence).option,
+            nvme_disk=os.fspath(disk),
+            devices=devices,
+            iommu=iommu,
+            append=append,
+            ssh_port=ssh_port,
+        )
+
+    if wanted != OFF:
+        stay = [name for name in parts.devices if not TEST_DEVICES[name].comes_late]
+        rung = Rung(spec_with(stay), nested)
+        host = restored(parts, rung, methods(wanted), key=key, evidence=evidence)
+        if host is not None:
+            try:
+                plug(host, parts.devices, nvme_disk=os.fspath(disk))
+            except BaseException:
+                host.close()
+                raise
+            return host
     return VirtualHost.boot(
-        spec,
+        spec_with(parts.devices),
         l0_qemu=parts.l0_qemu,
         key=key,
         qemu=parts.placed_qemu(),
@@ -73,6 +105,58 @@ def open_virtual(
         evidence=evidence,
         timeout=timeout,
     )
+
+
+def methods(wanted: str) -> tuple[Method, ...]:
+    """Return the ways to keep memory that the setting ``saved_state`` allows, best first.
+
+    :raise ConfigError: there is no such way.
+    """
+    if wanted == "auto":
+        return tuple(Method)
+    try:
+        return (Method(wanted),)
+    except ValueError as error:
+        raise ConfigError(
+            f"no way to save states is called {wanted!r}",
+            hint=f"there are auto, {', '.join(Method)}, and {OFF} for cold boots",
+        ) from error
+
+
+def restored(
+    parts: Parts, rung: Rung, ways: Sequence[Method], *, key: RunKey, evidence: Path
+) -> VirtualHost | None:
+    """Return a host that goes on from its saved state, None if that cannot be here.
+
+    A state that cannot be gone on with is made again, once.
+    """
+    states = States(parts)
+    for way in ways:
+        for last in (False, True):
+            try:
+                state, facts = states.obtain(rung, way)
+            except (StateBroken, MachineDied) as error:
+                log.warning("no saved state (%s), the host boots: %s", way.value, error)
+                break
+            try:
+                host = VirtualHost.restore(
+                    rung.host, state, l0_qemu=parts.l0_qemu, key=key, qemu=parts.placed_qemu(),
+                    guest=parts.guest_files(key), evidence=evidence,
+                )  # fmt: skip
+            except (StateBroken, LaunchFailed, MachineDied, Unreachable) as error:
+                if last:
+                    log.warning("the saved state is of no use, the host boots: %s", error)
+                    break
+                states.discard(rung, way, str(error))
+                continue
+            link = evidence / "boot"  # what was seen when the state was made
+            if not link.is_symlink():
+                link.symlink_to(state.directory / "evidence")
+            if rung.nested is not None:
+                host.left = Left(rung.nested, facts.nested_directory)
+                host.accelerator = facts.accelerator
+            return host
+    return None
 
 
 def open_physical(parts: Parts, *, key: RunKey, run: str) -> SshHost | LocalHost:
@@ -131,6 +215,5 @@ def _bring_guest(transport: Transport, parts: Parts, key: RunKey) -> GuestFiles:
         _bring(transport, guest.vmlinuz),
         _bring(transport, guest.initrd),
         guest.release,
-        key.public,
-        key.private,
+        key,
     )

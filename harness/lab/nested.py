@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import MissingDevice
+from harness.errors import HostError, MissingDevice
 from harness.guest.guest import Guest
 from harness.guest.ssh import SshTransport
-from harness.host.host import Host
-from harness.host.virtual import log_in_over_forward
-from harness.host.virtual_spec import TEST_DEVICES, assigned_device, nested_spec
+from harness.host.host import GuestFiles, Host
+from harness.host.virtual import VirtualHost, log_in_over_forward, wait_until_ready
+from harness.host.virtual_spec import TEST_DEVICES, assigned_device, nested_spec, root_ports
 from harness.lab.assigned import Assigned
-from harness.machine.command import Device
+from harness.machine.command import Device, MachineSpec
+from harness.machine.launch import Launch
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
 from harness.model.vfio_mapping import VfioOptions
+from harness.step import step
 
 WHO_HAS_IT = (
     "a lab QEMU that has it would enable this (--l0-qemu debian:trixie), or a host with the"
@@ -33,17 +36,24 @@ class AssignedDevices(dict[str, Assigned]):
 
 @dataclass(slots=True)
 class Nested:
-    """A machine on the host, what is assigned to it, and its guest if one was booted."""
+    """A machine on a host, what is assigned to it, and its guest if one was booted."""
 
+    host: Host
     machine: Machine
     assigned: Mapping[str, Assigned]
     guest: Guest | None = None
+    owns_host: bool = False
+    """Its host is there for it only, and goes with it."""
 
     def close(self) -> None:
         """End it."""
         if self.guest is not None:
             self.guest.close()
-        self.machine.kill()
+        try:
+            self.machine.kill()
+        finally:
+            if self.owns_host:
+                self.host.close()
 
 
 def prepare(host: Host, names: Sequence[str]) -> dict[str, PciFunction]:
@@ -110,43 +120,140 @@ def start_nested(
     """
     functions = prepare(host, names)
     chosen = {name: (each or {}).get(name, options or VfioOptions()) for name in names}
-    spec = nested_spec(
-        accel=host.accelerator.option,
-        kernel=host.guest.kernel if boot else "",
-        initrd=host.guest.initrd,
-        key=host.guest.key,
-        iommu=iommu,
-        assigned=[
-            assigned_device(
-                name,
-                str(function.bdf),
-                options={**properties_of((each or {}).get(name)), **(properties or {})},
-            )
-            for name, function in functions.items()
-        ],
-        append=append,
-    )
-    spec = replace(spec.adding(*emulated), extra=tuple(extra))
+    if boot:
+        spec = guest_spec(host.guest, accel=host.accelerator.option, iommu=iommu, append=append)
+    else:
+        spec = nested_spec(accel=host.accelerator.option, iommu=iommu)
+    devices = assigned_devices(functions, properties=properties, each=each)
+    spec = replace(spec.adding(*devices, *emulated), extra=tuple(extra))
     machine = host.launch(spec, evidence=evidence)
     try:
         guest = None
         if boot:
-            via = host.transport if isinstance(host.transport, SshTransport) else None
-            transport = log_in_over_forward(
-                machine, via, key=host.guest.private_key, timeout=timeout
-            )
-            guest = Guest(machine, transport)
+            wait_until_ready(machine, timeout=timeout)
+            guest = Guest(machine, log_in_over_forward(machine, _via(host), key=host.guest.key))
         else:
             for name in names:
                 machine.wait_until_mapped(name)
-        return Nested(
-            machine,
-            AssignedDevices(
-                (name, Assigned(name, function, host, machine, guest, chosen[name]))
-                for name, function in functions.items()
-            ),
-            guest,
-        )
+        return _assigned(host, machine, guest, functions, chosen)
     except BaseException:
         machine.kill()
         raise
+
+
+def guest_spec(
+    guest: GuestFiles,
+    *,
+    accel: str = "",
+    iommu: Device | None = None,
+    append: str = "",
+    emulated: Sequence[Device] = (),
+    extra: Sequence[str] = (),
+) -> MachineSpec:
+    """Return the machine of a booting guest, nothing assigned to it yet."""
+    spec = nested_spec(
+        accel=accel,
+        kernel=guest.kernel,
+        initrd=guest.initrd,
+        iommu=iommu,
+        append=append,
+    )
+    return replace(spec.adding(*emulated), extra=tuple(extra))
+
+
+def take_nested(
+    host: VirtualHost,
+    names: Sequence[str],
+    *,
+    evidence: Path,
+    options: VfioOptions | None = None,
+    properties: Mapping[str, str | int | bool] | None = None,
+) -> Nested:
+    """Take over the guest that is up in *host* and hot-add the test devices *names* to it.
+
+    The parameters are those of `start_nested`.
+    """
+    if host.left is None:
+        raise HostError(f"no guest was left in {host.name}")
+    left, host.left = host.left, None
+    functions = prepare(host, names)
+    launch = Launch(host.transport, host.qemu, evidence, level=host.guest_level)
+    spec = replace(left.spec, accel=host.accelerator.option)
+    machine = Machine.take_over(spec, launch, left.directory)
+    try:
+        transport = log_in_over_forward(machine, host.ssh, key=host.guest.key)
+        guest = Guest(machine, transport)
+        with step("hot-add %s to %s", ", ".join(names), spec.name):
+            for device in assigned_devices(functions, properties=properties):
+                machine.add_device(device)
+            guest.run(_signs_of(names), timeout=_LONGEST + 10)
+        chosen = dict.fromkeys(names, options or VfioOptions())
+        return _assigned(host, machine, guest, functions, chosen)
+    except BaseException:
+        machine.kill()
+        raise
+
+
+_LONGEST = 60
+"""Seconds until the drivers of a guest must have taken what was hot-added."""
+
+
+def _signs_of(names: Sequence[str]) -> str:
+    """Return the shell text that waits until the guest uses every one of its new functions.
+
+    A function without a driver is enabled by hand: firmware does that before a boot, nobody
+    does it for one that comes later.
+    """
+    signs, enable = [], []
+    for name in names:
+        device = TEST_DEVICES[name]
+        slot = _SLOT_OF[device.guest_bus or device.bus]
+        function = f"/sys/bus/pci/devices/0000:00:{slot:02x}.0/0000:*:00.0"
+        signs.append(f"{function}/{device.guest_sign}")
+        if not device.guest_driver:
+            enable.append(f"for f in {function}; do echo 1 > $f/enable; done")
+    return "\n".join(
+        ["set -e", shlex.join(["probe", "await", "--timeout", str(_LONGEST), *signs]), *enable]
+    )
+
+
+_SLOT_OF = {port.id: int(port.addr, 0) for port in root_ports(5)}
+
+
+def assigned_devices(
+    functions: Mapping[str, PciFunction],
+    *,
+    properties: Mapping[str, str | int | bool] | None = None,
+    each: Mapping[str, VfioOptions] | None = None,
+) -> list[Device]:
+    """Return the vfio-pci devices that assign *functions*, by name of the test device."""
+    return [
+        assigned_device(
+            name,
+            str(function.bdf),
+            options={**properties_of((each or {}).get(name)), **(properties or {})},
+        )
+        for name, function in functions.items()
+    ]
+
+
+def _via(host: Host) -> SshTransport | None:
+    return host.transport if isinstance(host.transport, SshTransport) else None
+
+
+def _assigned(
+    host: Host,
+    machine: Machine,
+    guest: Guest | None,
+    functions: Mapping[str, PciFunction],
+    chosen: Mapping[str, VfioOptions],
+) -> Nested:
+    return Nested(
+        host,
+        machine,
+        AssignedDevices(
+            (name, Assigned(name, function, host, machine, guest, chosen[name]))
+            for name, function in functions.items()
+        ),
+        guest,
+    )

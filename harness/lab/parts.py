@@ -14,7 +14,7 @@ from harness.host.host import GuestFiles, PlacedQemu
 from harness.host.virtual_spec import TEST_DEVICES, HostFiles, nested_spec
 from harness.images.images import GuestImage, HostImage, Images, KernelImage, KernelSource
 from harness.images.qemu_build import QemuBuild
-from harness.machine.machine import Launch
+from harness.machine.launch import Launch
 from harness.settings import Settings
 
 
@@ -107,8 +107,7 @@ class Parts:
             "/opt/guest/vmlinuz",
             "/opt/guest/initrd",
             self.guest.release,
-            key.public,
-            key.private,
+            key,
         )
 
     @property
@@ -128,7 +127,6 @@ class Parts:
                 accel="kvm",
                 kernel=str(self.guest.vmlinuz),
                 initrd=str(self.guest.initrd),
-                key="none",
             )
             evidence = work / "kvm-trial"
             evidence.mkdir(parents=True, exist_ok=True)

@@ -1,47 +1,62 @@
-"""The machine that has the test devices: a booted guest that lives on, or one with firmware only.
+"""The machines that have the test devices: guests that live on, and machines with firmware only.
 
-A function can be in one machine at a time. So there is one keeper per host: who asks it for
-another machine ends the one that has the devices now.
+On a host that is there once, a function can be in one machine at a time: who asks for another
+machine ends the one that has the devices now. Where hosts go on from saved states each guest
+gets a host of its own, so several live side by side and none has to boot.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.host.host import Host
-from harness.lab.nested import Nested, prepare, start_nested
+from harness.host.virtual import VirtualHost
+from harness.lab.nested import Nested, guest_spec, prepare, start_nested, take_nested
+from harness.machine.command import Device, MachineSpec
 from harness.model.pci import PciFunction
 from harness.model.vfio_mapping import VfioOptions
 
 log = logging.getLogger(__name__)
 
 Properties = Mapping[str, str | int | bool]
+OpenWithGuest = Callable[[MachineSpec, Path], VirtualHost]
+
+LATE = "trapline.late"
+"""Word for the guest's kernel line: its functions come after its boot."""
+_MOST_APART = 2
+"""Guests with hosts of their own that live at a time."""
 
 
 class Resident:
-    """Keeps one machine with the test devices *names* of *host*.
+    """Keeps machines with the test devices *names* of *host*.
 
     :param make_evidence: makes the evidence directory of the machine with the given name.
+    :param open_with_guest: opens a host of its own in which a guest is up; None where hosts
+        are not saved.
     """
 
     def __init__(
-        self, host: Host, names: tuple[str, ...], make_evidence: Callable[[str], Path]
+        self,
+        host: Host,
+        names: tuple[str, ...],
+        make_evidence: Callable[[str], Path],
+        open_with_guest: OpenWithGuest | None = None,
     ) -> None:
         self.host = host
         self.names = names
         self._make_evidence = make_evidence
-        self._running: Nested | None = None
+        self._open_with_guest = open_with_guest
+        self._here: Nested | None = None
         self._wish: object = None
+        self._apart: dict[object, Nested] = {}
         self._started = 0
 
     def get(self) -> Nested:
-        """Return the guest with every device, booting it if it is not there or not well."""
-        return self._keep("resident", lambda place: start_nested(
-            self.host, self.names, evidence=place
-        ))  # fmt: skip
+        """Return the guest with every device, making it if it is not there or not well."""
+        return self.guest("resident")
 
     def never_read(self) -> Nested:
         """Return the guest, a new one if the flat views of the running one were read.
@@ -49,9 +64,61 @@ class Resident:
         Up to QEMU 11.1 at least, reading them keeps devices from ever leaving
         (docs/findings/info-mtree-leaks-flat-views.md).
         """
-        if self._running is not None and self._running.machine.qmp.flat_views_read:
-            self.give_up()
+        running = self.get()
+        if running.machine.qmp.flat_views_read:
+            self.end(running)
         return self.get()
+
+    def guest(
+        self,
+        name: str,
+        *,
+        devices: Sequence[str] | None = None,
+        properties: Properties | None = None,
+        iommu: Device | None = None,
+        append: str = "",
+        emulated: Sequence[Device] = (),
+        extra: Sequence[str] = (),
+    ) -> Nested:
+        """Return the guest called *name*, made as the other parameters say unless it is there.
+
+        :param devices: test devices that are assigned to it; None is all of them.
+        :param properties: of every vfio-pci device.
+        :param emulated: further devices of its machine.
+        :param extra: further words for its QEMU.
+        """
+        names = self.names if devices is None else tuple(devices)
+
+        def start(place: Path) -> Nested:
+            if self._open_with_guest is None:
+                return start_nested(
+                    self.host, names, evidence=place, properties=properties, iommu=iommu,
+                    append=append, emulated=emulated, extra=extra,
+                )  # fmt: skip
+            spec = guest_spec(
+                self.host.guest, iommu=iommu, append=f"{append} {LATE}".strip(),
+                emulated=emulated, extra=extra,
+            )  # fmt: skip
+            own = place / "host"
+            own.mkdir()
+            host = self._open_with_guest(spec, own)
+            try:
+                if host.left is not None:
+                    found = take_nested(host, names, evidence=place, properties=properties)
+                else:  # it had to boot
+                    found = start_nested(
+                        host, names, evidence=place, properties=properties, iommu=iommu,
+                        append=append, emulated=emulated, extra=extra,
+                    )  # fmt: skip
+            except BaseException:
+                host.close()
+                raise
+            found.owns_host = True
+            return found
+
+        if self._open_with_guest is None:
+            return self._keep_here(name, start)
+        return self._keep_apart(name, start)
 
     def firmware_only(
         self,
@@ -62,50 +129,71 @@ class Resident:
     ) -> Nested:
         """Return a machine without an operating system; the same one if asked again for it."""
         wish = (names, tuple((properties or {}).items()), options, tuple((each or {}).items()))
-        return self._keep(wish, lambda place: start_nested(
+        return self._keep_here(wish, lambda place: start_nested(
             self.host, names, evidence=place, boot=False,
             options=options, properties=properties, each=each,
         ))  # fmt: skip
 
-    def special(self, name: str, start: Callable[[Path], Nested]) -> Nested:
-        """Return the machine called *name*, made by *start* unless it is there already."""
-        return self._keep(name, start)
-
-    def _keep(self, wish: object, start: Callable[[Path], Nested]) -> Nested:
-        if self._running is not None and not self._is_well(wish):
-            self.give_up()
-        if self._running is None:
-            self._started += 1
-            kind = wish if isinstance(wish, str) else "firmware"
-            self._running = start(self._make_evidence(f"{kind}-{self._started}"))
-            self._wish = wish
-        return self._running
-
-    def _is_well(self, wish: object) -> bool:
-        if wish != self._wish or self._running is None:
-            return False
-        try:
-            self._running.machine.check()
-            self._running.machine.check_running()
-        except HarnessError as error:
-            log.warning("%s is started again: %s", self._running.machine.spec.name, error.summary)
-            return False
-        return True
-
     def free(self, name: str) -> PciFunction:
-        """Return the device *name*, bound to vfio-pci and in no machine of ours."""
-        self.give_up()
+        """Return the device *name* of `host`, bound to vfio-pci and in no machine of ours."""
+        self.free_devices()
         return prepare(self.host, [name])[name]
 
-    def give_up(self) -> None:
-        """End the machine, so that its devices are free."""
-        if self._running is None:
-            return
-        running, self._running = self._running, None
+    def free_devices(self) -> None:
+        """End the machine that has the devices of `host`, if one has them."""
+        if self._here is not None:
+            self.end(self._here)
+
+    def end(self, machine: Nested) -> None:
+        """End one of the machines kept here."""
+        if machine is self._here:
+            self._here = None
+        for name in [name for name, one in self._apart.items() if one is machine]:
+            del self._apart[name]
         try:
-            if running.guest is not None:
-                running.guest.keep_kernel_log()
+            if machine.guest is not None:
+                machine.guest.keep_kernel_log()
         except HarnessError as error:
-            log.warning("no kernel log of the resident guest: %s", error.summary)
+            log.warning("no kernel log of %s: %s", machine.machine.spec.name, error.summary)
         finally:
-            running.close()
+            machine.close()
+
+    def close(self) -> None:
+        """End them all."""
+        for machine in [*self._apart.values(), *([self._here] if self._here else [])]:
+            self.end(machine)
+
+    # inside
+
+    def _keep_here(self, wish: object, start: Callable[[Path], Nested]) -> Nested:
+        if self._here is not None and not (wish == self._wish and _is_well(self._here)):
+            self.end(self._here)
+        if self._here is None:
+            self._here = start(self._place(wish))
+            self._wish = wish
+        return self._here
+
+    def _keep_apart(self, name: str, start: Callable[[Path], Nested]) -> Nested:
+        running = self._apart.pop(name, None)
+        if running is not None and not _is_well(running):
+            self.end(running)
+            running = None
+        while len(self._apart) >= _MOST_APART:
+            self.end(next(iter(self._apart.values())))
+        self._apart[name] = running or start(self._place(name))  # last: used most lately
+        return self._apart[name]
+
+    def _place(self, wish: object) -> Path:
+        self._started += 1
+        kind = wish if isinstance(wish, str) else "firmware"
+        return self._make_evidence(f"{kind}-{self._started}")
+
+
+def _is_well(machine: Nested) -> bool:
+    try:
+        machine.machine.check()
+        machine.machine.check_running()
+    except HarnessError as error:
+        log.warning("%s is started again: %s", machine.machine.spec.name, error.summary)
+        return False
+    return True

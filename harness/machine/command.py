@@ -116,6 +116,8 @@ class MachineSpec:
     objects: tuple[str, ...] = ()
     boot: Boot | None = None
     no_reboot: bool = True
+    wakes: bool = False
+    """Has a second serial port, over which a system of ours is told who may log in."""
     paused: bool = False
     """Start with ``-S``: no instruction runs before ``cont``."""
     extra: tuple[str, ...] = ()
@@ -152,6 +154,11 @@ class Sockets:
         return f"{self.directory}/console.log"
 
     @property
+    def wake(self) -> str:
+        """Second serial port, see `harness.guest.wake`."""
+        return f"{self.directory}/wake.sock"
+
+    @property
     def stderr(self) -> str:
         """What QEMU says."""
         return f"{self.directory}/qemu.log"
@@ -184,6 +191,9 @@ def command_line(spec: MachineSpec, sockets: Sockets) -> list[str]:
         "-serial", "chardev:console",
     ]
     # fmt: on
+    if spec.wakes:
+        words += ["-chardev", f"socket,id=wake,path={sockets.wake},server=on,wait=off"]
+        words += ["-serial", "chardev:wake"]
     for text in spec.objects:
         words += ["-object", text]
     if spec.iommu is not None:

@@ -11,11 +11,9 @@ import logging
 import os
 import shlex
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from harness.errors import (
     HarnessError,
@@ -28,10 +26,12 @@ from harness.errors import (
 from harness.machine.command import Device, MachineSpec, Sockets, command_line
 from harness.machine.console import Console
 from harness.machine.exit_status import describe_exit
+from harness.machine.launch import Launch
 from harness.machine.leavings import keep_what_it_left
-from harness.machine.place import Place, Process
+from harness.machine.place import Process
 from harness.machine.qmp import Qmp
 from harness.machine.traces import TraceWindow
+from harness.machine.unplug import ask_to_go
 from harness.model.memory_map import MemoryMap
 from harness.model.memory_map_json import map_to_dict
 from harness.model.memory_tree import MemoryTree
@@ -45,41 +45,6 @@ from harness.wait import wait_until
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-ASK_AGAIN = 8.0
-"""Seconds after which a device that was asked to go is asked again."""
-
-
-class Runnable(Protocol):
-    """A QEMU that can be started at some place (`harness.images.qemu_build.QemuBuild`)."""
-
-    @property
-    def argv_prefix(self) -> Sequence[str]:
-        """The binary, with its loader and data directories."""
-
-    @property
-    def env(self) -> Mapping[str, str]:
-        """Variables it needs."""
-
-    @property
-    def label(self) -> str:
-        """For people and reports."""
-
-
-@dataclass(slots=True)
-class Launch:
-    """What is needed besides the spec to start a machine."""
-
-    place: Place
-    qemu: Runnable
-    evidence: Path
-    """Directory for the evidence of this machine; exists."""
-    level: str = "L1"
-    """Level of the kernel that will talk on the console."""
-    timeout: float = 60
-    """Seconds until QMP must answer."""
-    extra_env: Mapping[str, str] = field(default_factory=dict)
 
 
 class Machine:
@@ -119,16 +84,59 @@ class Machine:
         try:
             machine._keep("qemu.cmd", shlex.join(["env", *words, *argv] if words else argv) + "\n")
             with step("start %s on %s (%s)", spec.name, launch.place.name, launch.qemu.label):
-                machine._start(argv, env, launch.timeout)
+                machine._start(argv, env, stays=launch.stays)
+                machine._talk(launch.timeout)
         except BaseException:
             machine.kill()
             raise
         return machine
 
-    def _start(self, argv: list[str], env: Mapping[str, str], timeout: float) -> None:
+    @classmethod
+    def take_over(cls, spec: MachineSpec, launch: Launch, directory: str) -> Machine:
+        """Return the machine that somebody left (`leave`) in *directory* of its place.
+
+        :raise LaunchFailed: it is not there any more, or does not speak.
+        """
+        machine = cls(spec, launch, Sockets(directory))
+        try:
+            with step("take over %s on %s", spec.name, launch.place.name):
+                try:
+                    machine._process = launch.place.take_over(directory)
+                except OSError as error:
+                    raise LaunchFailed(
+                        f"{spec.name}: nobody holds it in {directory} on {launch.place.name}",
+                        exit_status=None, stderr=str(error),
+                    ) from error  # fmt: skip
+                machine._talk(launch.timeout)
+        except BaseException:
+            machine.kill()
+            raise
+        return machine
+
+    def leave(self) -> str:
+        """Let go of it without ending it; return the directory to find it by.
+
+        Only for one that was started to stay, or taken over.
+        """
+        directory, process = self.sockets.directory, self._process
+        self._ending = True
+        if self._qmp is not None:
+            self._qmp.close()
+        if self._console is not None:
+            self._console.close()
+        if process is not None:
+            process.leave()
+        self._process = self._qmp = self._console = None
+        return directory
+
+    def _start(self, argv: list[str], env: Mapping[str, str], *, stays: bool) -> None:
         try:
             self._process = self.place.start(
-                argv, env=env, log=self.sockets.stderr, directory=self.sockets.directory
+                argv,
+                env=env,
+                log=self.sockets.stderr,
+                directory=self.sockets.directory,
+                stays=stays,
             )
         except OSError as error:
             raise LaunchFailed(
@@ -137,17 +145,19 @@ class Machine:
                 stderr=f"{argv[0]}: {error.strerror}",
                 evidence=self.evidence / "qemu.cmd",
             ) from error
+
+    def _talk(self, timeout: float) -> None:
         # Until it is up, an end of QEMU is a failed launch; later it is a machine that died.
         up = False
         qmp = Qmp(
             self.spec.name,
             self.evidence / "qmp.jsonl",
-            guards=(lambda: self._check_alive() if up else self._check_started(),),
+            guards=(lambda: self.check_alive() if up else self._check_started(),),
         )
         self._qmp = qmp
 
         def greeted() -> bool:
-            stream = self._try_connect(self.sockets.qmp)
+            stream = self.try_connect(self.sockets.qmp)
             if stream is None:
                 return False
             # Who hangs up is a QEMU that is ending, as the next poll will see, or a relay that
@@ -161,14 +171,15 @@ class Machine:
 
         self._wait_for("QMP", greeted, timeout)
         self._console = Console(
-            self._wait_for("console", lambda: self._try_connect(self.sockets.console), timeout),
+            self._wait_for("console", lambda: self.try_connect(self.sockets.console), timeout),
             name=self.spec.name,
             level=self.level,
             log=self.evidence / "console.log",
         )
         up = True
 
-    def _try_connect(self, path: str) -> socket.socket | None:
+    def try_connect(self, path: str) -> socket.socket | None:
+        """Return a stream to one of its `sockets`, None if nobody listens there yet."""
         with contextlib.suppress(OSError):
             return self.place.connect(path, timeout=5)
         return None
@@ -212,11 +223,11 @@ class Machine:
         self.place.check()
         if self._console is not None:
             self._console.check()
-        self._check_alive()
+        self.check_alive()
         if self._qmp is not None and self._qmp.halted and not (self._holding or self._ending):
             self.check_running()
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
         """Raise if QEMU or the system under it is gone; it answers for a crashed guest too."""
         self.place.check()
         status = self._process.poll() if self._process is not None else self.exit_status
@@ -446,42 +457,12 @@ class Machine:
     def remove_device(self, device: str, *, timeout: float = 60) -> None:
         """Ask for *device* to go and wait for DEVICE_DELETED.
 
-        A guest may miss the press of the attention button; after `ASK_AGAIN` seconds it is
-        pressed again (QEMU takes that for a new request after 5 s: LIF-21).
+        A guest may miss the press of the attention button; after 8 seconds it is pressed
+        again (QEMU takes that for a new request after 5 s: LIF-21).
 
         :raise WaitTimeout: the guest does not let go of it in *timeout* seconds.
         """
-        since = self.qmp.mark()
-        deadline = time.monotonic() + timeout
-        asked = False
-        while True:
-            try:
-                self.qmp.execute("device_del", {"id": device})
-            except QmpFailed as error:
-                if not asked or error.error_class != "DeviceNotFound":
-                    raise
-                raise WaitTimeout(
-                    f"{self.spec.name}: {device} is gone, but DEVICE_DELETED never came",
-                    seen=f"its flat views were read {self.qmp.flat_views_read} times before",
-                    evidence=self.qmp.log_path,
-                    hint="docs/findings/info-mtree-leaks-flat-views.md says why that matters",
-                ) from error
-            asked = True
-            left = deadline - time.monotonic()
-            try:
-                self.qmp.wait_event(
-                    "DEVICE_DELETED",
-                    timeout=min(ASK_AGAIN, left),
-                    since=since,
-                    where=lambda data: data.get("device") == device,
-                    guards=(self.check,),
-                )
-            except WaitTimeout:
-                if left <= ASK_AGAIN:
-                    raise
-                log.warning("%s: %s is still there, asked again", self.spec.name, device)
-            else:
-                return
+        ask_to_go(self.qmp, device, timeout=timeout, guard=self.check)
 
     def __enter__(self) -> Machine:
         return self

@@ -39,6 +39,9 @@ class Process(Protocol):
         :raise HarnessError: they cannot be read.
         """
 
+    def leave(self) -> None:
+        """Let go of it; only for one that was started to stay."""
+
 
 class Place(Protocol):
     """A system on which processes run and files lie."""
@@ -60,11 +63,24 @@ class Place(Protocol):
         """Remove it and what is in it, if it did not go with its process."""
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str], log: str, directory: str = ""
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: str,
+        directory: str = "",
+        stays: bool = False,
     ) -> Process:
         """Start *argv*; stdout and stderr go to the file *log*, there.
 
         :param directory: its own, from `new_directory`.
+        :param stays: may be left, and taken over by who comes next.
+        """
+
+    def take_over(self, directory: str) -> Process:
+        """Return the process that somebody left in *directory*.
+
+        :raise OSError: there is none.
         """
 
     def connect(self, path: str, *, timeout: float) -> socket.socket:
@@ -116,6 +132,10 @@ class LocalProcess:
             if path.is_file() and not path.name.startswith(".")
         }
 
+    def leave(self) -> None:
+        """Raise: it ends with us."""
+        raise OSError("what runs on this computer cannot be left")
+
 
 class LocalPlace:
     """This computer."""
@@ -134,17 +154,29 @@ class LocalPlace:
         paths.remove_runtime_dir(Path(path))
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str], log: str, directory: str = ""
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: str,
+        directory: str = "",
+        stays: bool = False,
     ) -> Process:
-        """Start *argv*, bound to our life.
+        """Start *argv*, bound to our life: nothing stays on this computer.
 
         :raise OSError: the program could not be started.
         """
+        if stays:
+            raise OSError("what runs on this computer ends with us and cannot be left")
         with open(log, "ab") as stream:
             child = process.start(
                 argv, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **env}
             )
         return LocalProcess(child, directory)
+
+    def take_over(self, directory: str) -> Process:
+        """Raise: nothing is ever left here."""
+        raise OSError(f"nothing is left in {directory}")
 
     def connect(self, path: str, *, timeout: float) -> socket.socket:
         """Connect to the Unix socket *path*; it is tried once."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from harness.host.host import Host
-from harness.lab.nested import Nested, start_nested
+from harness.lab.nested import Nested
 from harness.lab.resident import Resident
 from harness.lab.vtd import Observed, Observer, accelerator_for, properties_of
 from harness.machine.command import Device, MachineSpec
@@ -139,22 +139,17 @@ def spare(resident: Resident) -> PciFunction:
 
 @pytest.fixture
 def vtd_guest(resident: Resident, evidence: Path) -> Nested:
-    """A booted guest that uses its intel-iommu, with an assigned nvme; the resident one goes."""
-
-    def start(place: Path) -> Nested:
-        return start_nested(
-            resident.host,
-            tuple(name for name in ("nvme",) if name in resident.names),
-            evidence=place,
-            iommu=Device(
-                "intel-iommu", "iommu", options=GUEST.arguments(properties_of(resident.host))
-            ),
-            append="intel_iommu=on iommu.strict=1",
-            emulated=(EMULATED,),
-            extra=[word for event in TRACED for word in ("-trace", event)],
-        )
-
-    guest = resident.special("vtd-guest", start)
+    """A booted guest that uses its intel-iommu, with an assigned nvme."""
+    guest = resident.guest(
+        "vtd-guest",
+        devices=[name for name in ("nvme",) if name in resident.names],
+        iommu=Device(
+            "intel-iommu", "iommu", options=GUEST.arguments(properties_of(resident.host))
+        ),
+        append="intel_iommu=on iommu.strict=1",
+        emulated=(EMULATED,),
+        extra=[word for event in TRACED for word in ("-trace", event)],
+    )
     guest.machine.evidence_for(evidence)
     return guest
 
@@ -167,7 +162,7 @@ def used_machine(vtd_guest: Nested, resident: Resident) -> Iterator[Machine]:
         vtd_guest.guest.close()
         vtd_guest.guest = None
     yield vtd_guest.machine
-    resident.give_up()
+    resident.end(vtd_guest)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import INTEL_IOMMU, assigned_device, nested_spec
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_virtual
-from harness.lab.nested import Nested, start_nested
+from harness.lab.nested import Nested
 from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.machine.command import MachineSpec
@@ -58,23 +58,14 @@ def kvm(host: Host) -> None:
         pytest.skip(f"counts what KVM does: needs it on the host ({host.accelerator.reason})")
 
 
-@pytest.fixture(scope="module")
-def through_qemu(resident: Resident, shared_evidence: Callable[[str], Path]) -> Iterator[Nested]:
-    """A guest whose nvme QEMU stands before: nothing mapped, no interrupt through KVM alone.
-
-    The resident guest goes first.
-    """
-    resident.give_up()
-    started = start_nested(
-        resident.host,
-        ["nvme"],
-        evidence=shared_evidence("through-qemu"),
+@pytest.fixture
+def through_qemu(resident: Resident) -> Nested:
+    """A guest whose nvme QEMU stands before: nothing mapped, no interrupt through KVM alone."""
+    return resident.guest(
+        "through-qemu",
+        devices=["nvme"],
         properties={"x-no-mmap": True, "x-no-kvm-msix": True},
     )
-    try:
-        yield started
-    finally:
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -29,11 +29,11 @@ def check_stopped(edu: Edu, host: Host, *, source: Bdf, above: int) -> None:
 
 
 @pytest.mark.rule("NST-20", "VTD-51")
-def test_dma_outside_the_guest_faults(virtual_host: VirtualHost, nested: Nested, edu: Edu) -> None:
+def test_dma_outside_the_guest_faults(nested_host: VirtualHost, nested: Nested, edu: Edu) -> None:
     """A DMA to memory of the host that is no memory of the guest is stopped and logged."""
     source = nested.assigned["edu"].function.bdf
 
-    check_stopped(edu, virtual_host, source=source, above=nested.machine.spec.memory_mib << 20)
+    check_stopped(edu, nested_host, source=source, above=nested.machine.spec.memory_mib << 20)
 
 
 @pytest.mark.negative_control("NST-20", "VTD-51")

@@ -39,26 +39,26 @@ def check_counts(host: Counts, guest: Counts) -> None:
 
 @pytest.mark.rule("NST-21")
 def test_host_counts_the_interrupts_of_the_guest(
-    virtual_host: VirtualHost, nvme: Assigned, disk: BlockDevice
+    nested_host: VirtualHost, nvme: Assigned, disk: BlockDevice
 ) -> None:
     """Each interrupt of an nvme queue in the guest is one of vfio-msix[N] in the host."""
-    host, guest = virtual_host.interrupts(), nvme.os.interrupts()
+    host, guest = nested_host.interrupts(), nvme.os.interrupts()
 
     disk.holds(DISK_SEED, offset=0, length=BLOCK)
 
     check_counts(
-        of_host(virtual_host.interrupts().since(host), nvme.function.bdf),
+        of_host(nested_host.interrupts().since(host), nvme.function.bdf),
         of_guest(nvme.os.interrupts().since(guest)),
     )
 
 
 @pytest.mark.negative_control("NST-21")
 def test_an_interrupt_not_counted_is_noticed(
-    virtual_host: VirtualHost, nvme: Assigned, disk: BlockDevice
+    nested_host: VirtualHost, nvme: Assigned, disk: BlockDevice
 ) -> None:
     """The host's counts of before the I/O are not the guest's of after it."""
     guest = nvme.os.interrupts()
-    host = virtual_host.interrupts()
+    host = nested_host.interrupts()
 
     disk.holds(DISK_SEED, offset=0, length=BLOCK)
 
@@ -86,19 +86,19 @@ def check_redirected(guest: tuple[int, int], device: tuple[int, int]) -> None:
 
 @pytest.mark.rule("INT-01", "TRP-20")
 def test_device_does_not_have_the_entry_of_the_guest(
-    virtual_host: VirtualHost, nvme: Assigned
+    nested_host: VirtualHost, nvme: Assigned
 ) -> None:
     """The guest's MSI-X table is QEMU's; the device has the host's message."""
     guest = entry(nvme.os, nvme.bdf, nvme, VECTOR_OF_QUEUE_1)
-    device = entry(virtual_host, nvme.function.bdf, nvme, VECTOR_OF_QUEUE_1)
+    device = entry(nested_host, nvme.function.bdf, nvme, VECTOR_OF_QUEUE_1)
 
     check_redirected(guest, device)
 
 
 @pytest.mark.negative_control("INT-01", "TRP-20")
-def test_one_entry_for_both_is_noticed(virtual_host: VirtualHost, nvme: Assigned) -> None:
+def test_one_entry_for_both_is_noticed(nested_host: VirtualHost, nvme: Assigned) -> None:
     """The device's entry read twice fails the check."""
-    device = entry(virtual_host, nvme.function.bdf, nvme, VECTOR_OF_QUEUE_1)
+    device = entry(nested_host, nvme.function.bdf, nvme, VECTOR_OF_QUEUE_1)
 
     with must_fail():
         check_redirected(device, device)

@@ -157,15 +157,15 @@ def check_served_by_lab(served: int, count: int) -> None:
 
 
 @pytest.mark.rule("TRP-17")
-def test_direct_reads_end_in_the_lab(virtual_host: VirtualHost, nvme: Assigned) -> None:
+def test_direct_reads_end_in_the_lab(nested_host: VirtualHost, nvme: Assigned) -> None:
     """A read that is direct for the host's QEMU ends in the lab, which emulates the device."""
-    check_served_by_lab(lab_serves(virtual_host, nvme, 0x08, 100), 100)
+    check_served_by_lab(lab_serves(nested_host, nvme, 0x08, 100), 100)
 
 
 @pytest.mark.negative_control("TRP-17")
-def test_reads_that_the_host_serves_are_noticed(virtual_host: VirtualHost, nvme: Assigned) -> None:
+def test_reads_that_the_host_serves_are_noticed(nested_host: VirtualHost, nvme: Assigned) -> None:
     """Reads of the MSI-X table are served by the host's QEMU and do not reach the lab."""
-    served = lab_serves(virtual_host, nvme, nvme.msix.table_offset, 100)
+    served = lab_serves(nested_host, nvme, nvme.msix.table_offset, 100)
 
     with must_fail():
         check_served_by_lab(served, 100)

@@ -43,20 +43,20 @@ def check_image(host: VirtualHost, seed: int, offset: int) -> None:
 
 
 @pytest.mark.rule("NST-19")
-def test_lab_reads_what_the_guest_wrote(virtual_host: VirtualHost, disk: BlockDevice) -> None:
+def test_lab_reads_what_the_guest_wrote(nested_host: VirtualHost, disk: BlockDevice) -> None:
     """The bytes that the nested guest writes arrive in the lab's file."""
     disk.fill(7, offset=64 * BLOCK, length=BLOCK)
 
-    check_image(virtual_host, 7, 64 * BLOCK)
+    check_image(nested_host, 7, 64 * BLOCK)
 
 
 @pytest.mark.negative_control("NST-19")
-def test_bytes_not_written_are_noticed(virtual_host: VirtualHost, disk: BlockDevice) -> None:
+def test_bytes_not_written_are_noticed(nested_host: VirtualHost, disk: BlockDevice) -> None:
     """The lab's file does not hold what the guest never wrote."""
     disk.fill(8, offset=80 * BLOCK, length=BLOCK)
 
     with must_fail():
-        check_image(virtual_host, 9, 80 * BLOCK)
+        check_image(nested_host, 9, 80 * BLOCK)
 
 
 def sources(events: tuple[TraceEvent, ...]) -> Counter[Bdf]:
@@ -75,19 +75,19 @@ def check_translated(events: tuple[TraceEvent, ...], source: Bdf) -> None:
 
 @pytest.mark.rule("NST-19")
 def test_dma_of_the_guest_is_translated(
-    virtual_host: VirtualHost, nvme: Assigned, disk: BlockDevice
+    nested_host: VirtualHost, nvme: Assigned, disk: BlockDevice
 ) -> None:
     """The lab's IOMMU translates what the nvme of the nested guest reads and writes."""
-    with virtual_host.machine.tracing(TRANSLATE) as window:
+    with nested_host.machine.tracing(TRANSLATE) as window:
         assert disk.holds(DISK_SEED, offset=0, length=BLOCK)
 
     check_translated(window.events, nvme.function.bdf)
 
 
 @pytest.mark.negative_control("NST-19")
-def test_silence_of_the_iommu_is_noticed(virtual_host: VirtualHost, nvme: Assigned) -> None:
+def test_silence_of_the_iommu_is_noticed(nested_host: VirtualHost, nvme: Assigned) -> None:
     """While the nvme is idle, no translation for it is counted."""
-    with virtual_host.machine.tracing(TRANSLATE) as window:
+    with nested_host.machine.tracing(TRANSLATE) as window:
         nvme.os.interrupts()
 
     with must_fail():

@@ -22,7 +22,8 @@ import pytest
 from harness import paths
 from harness.lab.parts import Parts
 from harness.machine.command import MachineSpec
-from harness.machine.machine import Launch, Machine
+from harness.machine.launch import Launch
+from harness.machine.machine import Machine
 from harness.machine.place import LocalPlace
 from harness.settings import Settings
 from harness.wait import wait_until

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import GuestCrashed, LaunchFailed, MachineDied, QmpFailed, Unreachable
-from harness.guest.keys import make_key
-from harness.host.virtual import log_in_over_forward
+from harness.guest.keys import RunKey, make_key
+from harness.host.virtual import log_in_over_forward, wait_until_ready
 from harness.host.virtual_spec import nested_spec
 from harness.lab.parts import Parts
 from harness.machine.command import Device, MachineSpec
@@ -77,7 +77,7 @@ def test_a_guest_without_a_log_in_is_unreachable_with_the_tail_of_its_console(
     machine = launch(TINY)
 
     with pytest.raises(Unreachable, match=r"does not say that it is ready(.|\n)*next: ") as caught:
-        log_in_over_forward(machine, None, key=tmp_path / "none", timeout=0.5)
+        wait_until_ready(machine, timeout=0.5)
     assert caught.value.evidence == tmp_path / "console.log"
 
 
@@ -91,14 +91,14 @@ def test_a_guest_refuses_a_wrong_key_and_its_panic_ends_a_waiting_command(
         accel="tcg,thread=multi",
         kernel=os.fspath(parts.guest.vmlinuz),
         initrd=os.fspath(parts.guest.initrd),
-        key=right.public,
     )
     machine = launch(spec)
+    wait_until_ready(machine, timeout=120)
 
     with pytest.raises(Unreachable, match="Authentication"):
-        log_in_over_forward(machine, None, key=wrong.private, timeout=120, log_in_timeout=2)
+        log_in_over_forward(machine, None, key=RunKey(wrong.private, right.public), timeout=10)
 
-    guest = log_in_over_forward(machine, None, key=right.private, timeout=120)
+    guest = log_in_over_forward(machine, None, key=right)
     with pytest.raises(GuestCrashed, match=r"kernel panic(.|\n)*sysrq triggered crash") as caught:
         guest.run("echo c > /proc/sysrq-trigger; sleep 1000", timeout=100)
     assert (caught.value.level, caught.value.kind) == ("L1", "kernel panic")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, DeviceBusy, HostError, NoIommu
+from harness.guest.keys import RunKey
 from harness.host.host import GuestFiles, PlacedQemu
 from harness.host.journal import Journal
 from harness.host.physical import SshHost, SshUrl, canonical, connect
@@ -29,7 +30,7 @@ def open_host(fake: Any, tmp_path: Path, *, run: str = "/results/one") -> SshHos
         level="L1",
         probe="/nowhere/probe",
         qemu=PlacedQemu((), {}, "none", QemuVersion.parse("10.0.0"), features),
-        guest=GuestFiles("", "", "", "", tmp_path),
+        guest=GuestFiles("", "", "", RunKey(tmp_path, "")),
         run=run,
     )
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.machine.command import MachineSpec
-from harness.machine.machine import Launch, Machine
+from harness.machine.launch import Launch
+from harness.machine.machine import Machine
 from harness.machine.place import LocalPlace
 from harness.machine.qmp import _Loop
 from harness.wait import wait_until

@@ -20,12 +20,12 @@ from harness.host.virtual_spec import (
 from harness.machine.command import Device, MachineSpec, Sockets, command_line, option_string
 
 FILES = HostFiles("/i/vmlinuz", "/i/initrd", "/i/root", "/i/qemu", "/i/guest", "/i/modules")
-HOST = virtual_host_spec(FILES, accel="kvm", key="KEY", nvme_disk="/r/nvme.img")
+HOST = virtual_host_spec(FILES, accel="kvm", nvme_disk="/r/nvme.img")
 ASSIGNED = [assigned_device("nvme", "0000:01:00.0"), assigned_device("edu", "0000:00:0c.0")]
-NESTED = nested_spec(accel="kvm", kernel="/k", initrd="/i", key="KEY", assigned=ASSIGNED)
+NESTED = nested_spec(accel="kvm", kernel="/k", initrd="/i", assigned=ASSIGNED)
 FIRMWARE = nested_spec(accel="tcg,thread=multi", assigned=ASSIGNED)
 SHIELDED = nested_spec(
-    accel="kvm", kernel="/k", initrd="/i", key="KEY", iommu=INTEL_IOMMU, assigned=ASSIGNED
+    accel="kvm", kernel="/k", initrd="/i", iommu=INTEL_IOMMU, assigned=ASSIGNED
 )
 REFUSED = MachineSpec(
     "refused",

@@ -1,0 +1,59 @@
+"""Giving a running virtual host its test devices.
+
+What QEMU cannot save (nvme) is plugged after the restore; what it saves as if it were new (edu)
+is found again. Each step ends with an event: QMP's answer, then the kernel showing the function.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from harness.host.virtual import VirtualHost
+from harness.host.virtual_spec import TEST_DEVICES, network_of, root_ports, test_device
+from harness.machine.command import Device
+from harness.step import step
+
+_PCI = "/sys/bus/pci/devices"
+_SLOT_OF = {port.id: int(port.addr, 0) for port in root_ports(4)}
+_LONGEST = 30
+"""Seconds until the kernel must have seen a device."""
+
+
+def plug(host: VirtualHost, names: Sequence[str], *, nvme_disk: str) -> None:
+    """Have the test devices *names* in *host*, as if they had been there at its boot.
+
+    :param nvme_disk: raw file behind the nvme.
+    :raise QmpFailed: QEMU refused a device.
+    :raise CommandFailed: the kernel of the host does not show one of them.
+    """
+    machine = host.machine
+    chosen = [TEST_DEVICES[name] for name in names]
+    with step("plug %s into %s", ", ".join(names), host.name):
+        for device in (device for device in chosen if device.comes_late):
+            if drive := device.options.get("drive"):
+                machine.qmp.execute(
+                    "blockdev-add",
+                    {"driver": "raw", "node-name": drive,
+                     "file": {"driver": "file", "filename": nvme_disk}},
+                )  # fmt: skip
+            for backend in network_of(device):
+                machine.qmp.execute(
+                    "netdev_add", {"type": backend.kind, "id": backend.id, **backend.options}
+                )
+            machine.add_device(test_device(device))
+        host.run(_look_for([test_device(device) for device in chosen]), timeout=_LONGEST + 10)
+
+
+def _look_for(devices: Sequence[Device]) -> str:
+    """Return the shell text that waits until the kernel shows every one of *devices*."""
+    words, paths = ["set -e"], []
+    for device in devices:
+        if device.bus.startswith("rp"):
+            paths.append(f"{_PCI}/0000:00:{_SLOT_OF[device.bus]:02x}.0/0000:*:00.0/config")
+        else:
+            path = f"{_PCI}/0000:00:{int(device.addr, 0):02x}.0"
+            words += [f"echo 1 > {path}/remove", "echo 1 > /sys/bus/pci/rescan"]
+            paths.append(f"{path}/config")
+    words.append(shlex.join(["probe", "await", "--timeout", str(_LONGEST), *paths]))
+    return "\n".join(words)
