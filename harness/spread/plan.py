@@ -22,6 +22,9 @@ LONG = 3.0
 
 _LEAST = 0.1
 """Seconds that making anything shared costs: what costs nothing need not be kept together."""
+_WORTH = 1.5
+"""How much more than making the shared thing again must be left, for a worker to join: the
+guess may be off, and who makes it takes cores from those that are at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,23 +148,34 @@ class Plan:
         elif loose:
             best = max(loose, key=lambda name: (name == here, name not in held, left[name]))
         else:
-            worth = [n for n in costly if self._costs[n] < left[n] / held.count(n)]
+            worth = [n for n in costly if _WORTH * self._costs[n] < left[n] / held.count(n)]
             best = max(worth, key=lambda name: left[name] - self._costs[name], default="")
         return groups.get(best, [])
 
     def _may(self, worker: str, work: Work) -> bool:
         if work.lane and self._lanes.get(work.lane, worker) != worker:
             return False
-        # What fixtures of a module hold goes when the worker comes to another module. A test of
-        # an earlier turn in this one may want just that, so it waits or goes to somebody else.
+        # A test of a later turn ended what its group shares. And what fixtures of a module hold
+        # goes only when the worker comes to another module: a test of an earlier turn in this
+        # one may want just that. Both wait, or go to somebody else.
         last = self._last[worker]
-        is_back = last is not None and last.file == work.file and work.turn < last.turn
+        is_back = (
+            last is not None
+            and work.turn < last.turn
+            and (work.file == last.file or work.group == last.group)
+        )
         return not is_back or len(self._last) == 1
 
     def _test_of(self, group: Sequence[Work], worker: str) -> Work:
         turn = min(work.turn for work in group)
         tests = [work for work in group if work.turn == turn]
+        later = max((work for work in group if work.turn > turn), key=_seconds, default=None)
         last = self._last[worker]
+        others = [w for name, w in self._last.items() if w and name != worker]
+        helpers = sum(w.group == group[0].group for w in others)
+        before = sum(work.seconds for work in tests)
+        if later and last and last.group == later.group and before <= later.seconds * helpers:
+            return later  # the others end with what comes before it while this one is at it
         if last and last.seconds >= LONG:
             file = last.file
             return min(
@@ -169,7 +183,7 @@ class Plan:
             )
         if not last or all(work.file != last.file for work in tests):
             # Go where nobody is: a file may have fixtures of its own.
-            busy = {work.file for work in self._last.values() if work}
+            busy = {work.file for work in others}
             by_file: dict[str, list[Work]] = defaultdict(list)
             for work in tests:
                 by_file[work.file].append(work)

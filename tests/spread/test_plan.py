@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -87,6 +88,19 @@ def test_an_earlier_turn_comes_first_however_short() -> None:
     plan = plan_for("a", works(("x", 60, GUEST), ("y", 0.1, early)))
 
     assert everything(plan, "a") == [1, 0]
+
+
+def test_the_last_of_a_group_is_begun_while_others_do_what_comes_before() -> None:
+    end = Shared("guest", 15, turn=2)
+    plan = plan_for("ab", works(*[("x", 2, GUEST)] * 30, ("y", 9, end)))
+
+    turns = itertools.cycle("ab")
+    ender = next(worker for worker in turns if plan.take(worker) == 30)
+    other = "b" if ender == "a" else "a"
+
+    assert 0 < 2 * len(plan) <= 9
+    assert plan.take(ender) is None
+    assert len(everything(plan, other)) in (3, 4)
 
 
 def test_one_worker_alone_goes_by_turns() -> None:
