@@ -48,9 +48,21 @@ PARTS = pytest.StashKey[Parts]()
 WENT_WRONG = pytest.StashKey[bool]()
 """Set on a test whose body failed or erred."""
 
-Launch = Callable[[MachineSpec], Machine]
-Refusal = Callable[[MachineSpec], str]
 Free = Callable[[str], PciFunction]
+
+
+class Launch(Protocol):
+    """Starts the QEMU under test; see `launch`."""
+
+    def __call__(self, spec: MachineSpec, *, on: Host | None = None) -> Machine:
+        """Return the machine; *on* is another host than ``host``."""
+
+
+class Refusal(Protocol):
+    """Starts a machine that QEMU must refuse; see `refusal`."""
+
+    def __call__(self, spec: MachineSpec, *, on: Host | None = None) -> str:
+        """Return what it said; *on* is another host than ``host``."""
 
 
 class RefusedCommand(Protocol):
@@ -267,10 +279,10 @@ def launch(host: Host, evidence: Path) -> Iterator[Launch]:
     """Start a machine on the host; its evidence lies beside the test's."""
     with ExitStack() as stack:
 
-        def start(spec: MachineSpec) -> Machine:
+        def start(spec: MachineSpec, *, on: Host | None = None) -> Machine:
             place = evidence / spec.name
             place.mkdir(parents=True, exist_ok=True)
-            return stack.enter_context(host.launch(spec, evidence=place))
+            return stack.enter_context((on or host).launch(spec, evidence=place))
 
         yield start
 
@@ -282,9 +294,9 @@ def refusal(launch: Launch) -> Refusal:
     Fails the test if QEMU accepts it.
     """
 
-    def refused(spec: MachineSpec) -> str:
+    def refused(spec: MachineSpec, *, on: Host | None = None) -> str:
         try:
-            machine = launch(spec)
+            machine = launch(spec, on=on)
         except LaunchFailed as said:
             if said.exit_status != 1:
                 pytest.fail(

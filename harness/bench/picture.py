@@ -19,19 +19,25 @@ ROWS = 60
 _TOP = 64
 _CHART = WIDTH - LABELS - 90
 _INDENT = 14
-_LETTER = 6.7
+_LETTER = 7.0
 """Width of a letter at 12 px, about; labels are cut to fit."""
-_STYLE = """
-  svg { --paper: #fff; --ink: #1a1a1a; --faint: #6b6b6b; --line: #e3e3e3; --bar: #3b74b8;
-        --test: #8aa9cf; --bad: #c0392b }
-  @media (prefers-color-scheme: dark) {
-    svg { --paper: #16181c; --ink: #e8e8e8; --faint: #9a9a9a; --line: #33373d; --bar: #6fa3e0;
-          --test: #3f5f86; --bad: #e57368 }
-  }
-  text { font: 12px system-ui, sans-serif; fill: var(--ink) }
-  .title { font-size: 16px; font-weight: 600 } .faint { fill: var(--faint) }
-  .paper { fill: var(--paper) } .line { stroke: var(--line) }
-  .step { fill: var(--bar) } .test { fill: var(--test) } .failed { fill: var(--bad) }
+_COLOURS = {
+    # class: property, light, dark
+    "text": ("fill", "#1a1a1a", "#e8e8e8"),
+    ".faint": ("fill", "#6b6b6b", "#9a9a9a"),
+    ".paper": ("fill", "#ffffff", "#16181c"),
+    ".line": ("stroke", "#e3e3e3", "#33373d"),
+    ".step": ("fill", "#3b74b8", "#6fa3e0"),
+    ".test": ("fill", "#8aa9cf", "#3f5f86"),
+    ".failed": ("fill", "#c0392b", "#e57368"),
+}
+_LIGHT = " ".join(f"{name} {{ {what}: {light} }}" for name, (what, light, _) in _COLOURS.items())
+_DARK = " ".join(f"{name} {{ {what}: {dark} }}" for name, (what, _, dark) in _COLOURS.items())
+# No CSS variables: viewers beside browsers do not know them.
+_STYLE = f"""
+text {{ font: 12px system-ui, sans-serif }} .title {{ font-size: 16px; font-weight: 600 }}
+{_LIGHT}
+@media (prefers-color-scheme: dark) {{ {_DARK} }}
 """
 
 
@@ -100,7 +106,11 @@ def _row(span: Span, began: float, scale: float, y: float, lane: str) -> Iterato
         f'<rect class="{kind}" x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{ROW - 7}"'
         ' rx="2"/>'
     )
-    yield _text(x + width + 5, y + 13, took + more, "faint")
+    words = took + more
+    if x + width + 5 + _LETTER * len(words) <= WIDTH:
+        yield _text(x + width + 5, y + 13, words, "faint")
+    else:
+        yield _text(x - 5, y + 13, words, "faint", anchor="end")
     yield "</g>"
 
 

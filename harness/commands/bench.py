@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -101,17 +102,18 @@ def bench(request: BenchRequest, observer: Observer | None = None) -> Report:
 def _measure(
     name: str, lab: Laboratory, request: BenchRequest, observer: Observer
 ) -> BenchmarkResult:
-    try:
-        benchmark = CATALOGUE[name].make(lab)
-    except HarnessError as error:
-        return _not_measured(name, str(error))
-    return measure(
-        benchmark,
-        rounds=request.rounds,
-        seconds=request.seconds,
-        evidence=lab.work,
-        observer=observer,
-    )
+    with ExitStack() as stack:
+        try:
+            benchmark = CATALOGUE[name].make(lab, stack)
+        except HarnessError as error:
+            return _not_measured(name, str(error))
+        return measure(
+            benchmark,
+            rounds=request.rounds,
+            seconds=request.seconds,
+            evidence=lab.work,
+            observer=observer,
+        )
 
 
 def _not_measured(name: str, why: str) -> BenchmarkResult:

@@ -41,6 +41,8 @@ class TestDevice:
     guest_driver: str
     """Linux driver in the nested guest; empty if there is none."""
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    has_ports: bool = False
+    """One of its BARs is in I/O space."""
     guest_bus: str = ""
     guest_sign: str = "config"
     """What appears below the function in the guest's sysfs when it is ready for use."""
@@ -59,10 +61,10 @@ TEST_DEVICES: Mapping[str, TestDevice] = {
                    guest_sign="nvme/nvme*/nvme*n1"),
         TestDevice("e1000e", "e1000e", PciId(0x8086, 0x10D3), "rp1", "0", "e1000e",
                    {"netdev": "e1000e-net", "mac": "52:54:00:00:10:d3"},
-                   guest_sign="net/*"),
+                   has_ports=True, guest_sign="net/*"),
         TestDevice("igb", "igb", PciId(0x8086, 0x10C9), "rp2", "0", "igb",
                    {"netdev": "igb-net", "mac": "52:54:00:00:10:c9"},
-                   guest_sign="net/*"),
+                   has_ports=True, guest_sign="net/*"),
         TestDevice("edu", "edu", PciId(0x1234, 0x11E8), "pcie.0", "0xc", "",
                    {"dma_mask": "0xffffffffffffffff"}, guest_bus="rp4"),
     )

@@ -184,8 +184,10 @@ def take_nested(
         transport = log_in_over_forward(machine, host.ssh, key=host.guest.key)
         guest = Guest(machine, transport)
         with step("hot-add %s to %s", ", ".join(names), spec.name):
-            for device in assigned_devices(functions, properties=properties):
+            devices = assigned_devices(functions, properties=properties)
+            for device in devices:
                 machine.add_device(device)
+            machine.spec = machine.spec.adding(*devices)
             guest.run(_signs_of(names), timeout=_LONGEST + 10)
         chosen = dict.fromkeys(names, options or VfioOptions())
         return _assigned(host, machine, guest, functions, chosen)
@@ -201,8 +203,9 @@ _LONGEST = 60
 def _signs_of(names: Sequence[str]) -> str:
     """Return the shell text that waits until the guest uses every one of its new functions.
 
-    A function without a driver is enabled by hand: firmware does that before a boot, nobody
-    does it for one that comes later.
+    Firmware switches on all decoding of all functions before a boot; for those that come later
+    a driver does, of what it needs, and nobody where there is no driver. So that a test finds
+    the same either way, what is missing is switched on here.
     """
     signs, enable = [], []
     for name in names:
@@ -212,6 +215,11 @@ def _signs_of(names: Sequence[str]) -> str:
         signs.append(f"{function}/{device.guest_sign}")
         if not device.guest_driver:
             enable.append(f"for f in {function}; do echo 1 > $f/enable; done")
+        elif device.has_ports:  # low byte of the command register: ports, memory, bus master
+            enable.append(
+                f"for f in {function}; do printf '\\007' |"
+                " dd of=$f/config bs=1 seek=4 conv=notrunc 2>/dev/null; done"
+            )
     return "\n".join(
         ["set -e", shlex.join(["probe", "await", "--timeout", str(_LONGEST), *signs]), *enable]
     )

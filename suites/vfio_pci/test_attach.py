@@ -65,9 +65,9 @@ def test_missing_device_is_named(host: Host, refusal: Refusal) -> None:
 @pytest.mark.rule("LIF-13")
 def test_second_machine_is_refused(host: Host, assigned: Assigned, refusal: Refusal) -> None:
     """A device that a machine has cannot be given to another: its group is busy."""
-    said = refusal(spec_with(host, assigned_device("nvme", str(assigned.function.bdf))))
+    second = spec_with(host, assigned_device("nvme", str(assigned.function.bdf)))
 
-    check_said(said, BUSY)
+    check_said(refusal(second, on=assigned.host), BUSY)
 
 
 RELOCATIONS = [
