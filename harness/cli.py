@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.images_app import app as images_app
+from harness.commands.state_app import app as state_app
 from harness.errors import ConfigError, HarnessError, MissingPackage
 
 EXIT_FAILED = 1
@@ -381,6 +382,7 @@ def _bench(
 
 
 app.add_typer(images_app, name="images")
+app.add_typer(state_app, name="state")
 
 
 def main() -> None:

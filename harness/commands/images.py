@@ -151,8 +151,17 @@ def remove(
     return removed
 
 
-def select(store: Store, names: Sequence[str]) -> list[Artifact]:
+def select(
+    store: Store,
+    names: Sequence[str],
+    *,
+    what: str = "image",
+    lister: str = "trapline images list",
+) -> list[Artifact]:
     """Return the images that *names* mean: ``kernel``, a key's beginning, ``kernel/330a``.
+
+    :param what: what is in the store, for people.
+    :param lister: the command that shows it.
 
     :raise ConfigError: one of them means nothing.
     """
@@ -169,9 +178,9 @@ def select(store: Store, names: Sequence[str]) -> list[Artifact]:
         if not hits:
             there = sorted({one.name for one in entries})
             raise ConfigError(
-                f"no image is called {name}",
+                f"no {what} is called {name}",
                 seen=f"there are {', '.join(there)}" if there else "there are none",
-                hint="trapline images list",
+                hint=lister,
             )
         chosen |= dict.fromkeys(hits)
     return list(chosen) if names else entries

@@ -126,9 +126,11 @@ class States:
             "lab QEMU": f"{parts.l0_qemu.label} {parts.l0_qemu.version}",
             "host kernel": parts.kernel.release,
             "QEMU under test": f"{parts.qemu.label} {parts.qemu.version}",
+            "IOMMU": str(rung.host.iommu or "none"),
         }
         if rung.nested is not None:
-            about |= {"guest kernel": parts.guest.release, "machine": rung.nested.name}
+            about["guest kernel"] = parts.guest.release
+            about["guest's IOMMU"] = str(rung.nested.iommu or "none")
         return about
 
     def _check_space(self, rung: Rung, method: Method) -> None:
