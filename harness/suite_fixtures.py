@@ -354,23 +354,3 @@ def skipping_what_the_host_lacks() -> Iterator[None]:
 def never_read(resident: Resident) -> None:
     """Have a resident guest whose flat views nobody has read; name it before ``assigned``."""
     resident.never_read()
-
-
-def in_good_order(items: list[pytest.Item]) -> None:
-    """Let tests of the resident guest come first: those that end it cost a boot otherwise.
-
-    First of all those that want it as it is after its boot.
-
-    Then those of machines with firmware only, then those that want devices in no machine.
-    """
-
-    def turn(item: pytest.Item) -> tuple[bool, bool, bool, bool]:
-        names = getattr(item, "fixturenames", ())
-        return (
-            "never_read" not in names,
-            "nested" not in names,
-            "free" in names,
-            "firmware_only" in names,
-        )
-
-    items.sort(key=turn)

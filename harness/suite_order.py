@@ -22,18 +22,18 @@ _DEVICES = "resident"
 # of them those that end it; then what needs no device; then each kind of other machine; last
 # who wants devices in no machine. So a run without workers makes everything once.
 TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
-    (("never_read",), Shared("resident guest", 15, 0)),
-    (("nested", "firmware_only"), Shared("resident guest", 15, 2)),
-    (("nested",), Shared("resident guest", 15, 1)),
-    (("used_machine",), Shared("guest with intel-iommu", 12, 5)),
-    (("vtd_guest",), Shared("guest with intel-iommu", 12, 4)),
-    (("through_qemu",), Shared("guest behind QEMU", 15, 6)),
-    (("firmware_only",), Shared("firmware only", 5, 7)),
+    (("never_read",), Shared("resident guest", 5, 0)),
+    (("nested", "firmware_only"), Shared("resident guest", 5, 2)),
+    (("nested",), Shared("resident guest", 5, 1)),
+    (("used_machine",), Shared("guest with intel-iommu", 4, 5)),
+    (("vtd_guest",), Shared("guest with intel-iommu", 4, 4)),
+    (("through_qemu",), Shared("guest behind QEMU", 3, 6)),
+    (("firmware_only",), Shared("firmware only", 2, 7)),
     (("spare",), Shared("devices in no machine", 1, 8)),
     (("free",), Shared("devices in no machine", 1, 8)),
     ((_DEVICES,), Shared("devices in no machine", 1, 8)),
-    (("bare_host",), Shared("host without IOMMU", 7, NOTHING_TURN)),
-    (("host_without_remapping",), Shared("host without remapping", 7, NOTHING_TURN)),
+    (("bare_host",), Shared("host without IOMMU", 1.5, NOTHING_TURN)),
+    (("host_without_remapping",), Shared("host without remapping", 1.5, NOTHING_TURN)),
     (("paused",), Shared("paused machine", 0.6, NOTHING_TURN)),
 )
 

@@ -125,6 +125,8 @@ def virtual_host_spec(
     return MachineSpec(
         name="host",
         accel=accel,
+        # TCG runs "rep stosb" a byte at a time: without ERMS the kernel clears pages in words.
+        cpu="max,-erms,-fsrm" if accel.startswith("tcg") else "max",
         machine_options={"kernel-irqchip": "split"},
         memory_mib=memory_mib,
         iommu=iommu,
