@@ -70,6 +70,7 @@ class SshTransport:
     :param known: where its key is looked up, if *host_key* is not given.
     :param probe: path of the static helper there.
     :param guards: called while waiting; they raise when the system is known to be dead.
+    :param keepalive: seconds between two packets while nothing else is said.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class SshTransport:
         host_key: str = "",
         known: KnownHost | None = None,
         guards: Sequence[Guard] = (),
+        keepalive: int = 15,
     ) -> None:
         self._name = name
+        self._keepalive = keepalive
         self._dial = dial
         self._key = key
         self._user = user
@@ -190,6 +193,8 @@ class SshTransport:
             client.close()
             stream.close()
             raise
+        if (transport := client.get_transport()) is not None:
+            transport.set_keepalive(self._keepalive)
         return client
 
     @property

@@ -22,6 +22,14 @@ from harness.parse.hmp import forwarded_port
 from harness.step import step
 
 
+WAKE_UP_CALLS = 1
+"""Seconds between two packets to an idle system of ours.
+
+Under TCG, with a guest of its own, a host was seen to sleep for good, its next timer interrupt
+lost, until something else came. So something comes: it sleeps a second at most.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     """A machine that was left running in a host when that was saved."""
@@ -155,6 +163,7 @@ def log_in_over_forward(
         key=key.private,
         host_key=host_key,
         guards=(machine.check,),
+        keepalive=WAKE_UP_CALLS,
     )
     transport.log_in(timeout=timeout)
     return transport
