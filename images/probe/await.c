@@ -43,18 +43,19 @@ static int await_paths(int argc, char **argv)
 	u64 timeout = 30000, deadline, now;
 	const struct opt opts[] = { { "timeout", OPT_SECONDS, &timeout, NULL } };
 	char *patterns[64], event[8192];
+	const char *what;
 	int count, fd;
 
 	count = parse_words(argc, argv, opts, ARRAY_SIZE(opts), patterns, 1, ARRAY_SIZE(patterns));
 	fd = listen_to_events();
 	deadline = now_ms() + timeout;
 	/* In this order: what comes between a look and the wait has its event waiting. */
-	while (missing(patterns, count, false)) {
+	while ((what = missing(patterns, count, false))) {
 		struct pollfd news = { .fd = fd, .events = POLLIN };
 
 		now = now_ms();
 		if (now >= deadline)
-			late("%s did not appear", missing(patterns, count, false));
+			late("%s did not appear", what);
 		if (poll(&news, 1, (int)(deadline - now)) > 0)
 			while (recv(fd, event, sizeof(event), MSG_DONTWAIT) > 0)
 				;

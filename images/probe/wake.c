@@ -31,9 +31,20 @@
 #define BOOT_ID		"/run/trapline-boot-id"
 #define SERVER_LOG	"/run/dropbear.log"
 
-/* What a line says; each word once, in any order. */
+#define DIGITS		"0123456789"
+#define HEX		DIGITS "abcdef"
+#define BASE64		DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/="
+
+/* What a line says, understood as a whole before anything is done. */
 struct wake {
-	const char *clock, *entropy, *machine, *authorized, *hostkey;
+	struct timespec clock;
+	struct {
+		struct rand_pool_info head;
+		u8 bytes[64];
+	} entropy;
+	const char *machine, *authorized;
+	u8 hostkey[256];
+	size_t hostkey_length;
 };
 
 /* A line that is refused is answered, and the next one may be better. */
@@ -82,38 +93,47 @@ static bool write_file(const char *path, const void *bytes, size_t length)
 	return whole || refuse(path);
 }
 
-static bool set_clock(const char *text)
+static bool read_clock(const char *text, struct timespec *clock)
 {
-	struct timespec now;
-	char *end;
+	size_t seconds = strspn(text, DIGITS), rest = strlen(text) - seconds;
 
-	now.tv_sec = strtoll(text, &end, 10);
-	now.tv_nsec = *end == '.' ? strtol(end + 1, &end, 10) : 0;
-	errno = EINVAL;
-	if (*end || clock_settime(CLOCK_REALTIME, &now))
-		return refuse("clock");
+	*clock = (struct timespec){ .tv_sec = strtoll(text, NULL, 10) };
+	if (!seconds || seconds > 12)
+		return false;
+	if (!rest)
+		return true;
+	if (rest != 10 || text[seconds] != '.' || strspn(text + seconds + 1, DIGITS) != 9)
+		return false;
+	clock->tv_nsec = strtol(text + seconds + 1, NULL, 10);
 	return true;
 }
 
-/* New bytes go in, and the generator is made anew from them at once (random(4)). */
-static bool reseed(const char *text)
+static bool read_entropy(const char *text, struct rand_pool_info *head, u8 *bytes, size_t room)
 {
-	struct {
-		struct rand_pool_info head;
-		u8 bytes[64];
-	} pool;
-	ssize_t length = from_hex(text, pool.bytes, sizeof(pool.bytes));
-	int fd;
+	ssize_t length = from_hex(text, bytes, room);
+
+	head->entropy_count = (int)length * 8;
+	head->buf_size = (int)length;
+	return length >= 32;
+}
+
+static bool read_hostkey(const char *text, struct wake *wake)
+{
+	ssize_t length = from_hex(text, wake->hostkey, sizeof(wake->hostkey));
+
+	wake->hostkey_length = (size_t)length;
+	return length >= 32;
+}
+
+/* New bytes go in, and the generator is made anew from them at once (random(4)). */
+static bool reseed(const struct wake *wake)
+{
+	int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
 	bool done;
 
-	if (length < 32)
-		return refuse("entropy");
-	pool.head.entropy_count = (int)length * 8;
-	pool.head.buf_size = (int)length;
-	fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return refuse("/dev/urandom");
-	done = !ioctl(fd, RNDADDENTROPY, &pool) && !ioctl(fd, RNDRESEEDCRNG);
+	done = !ioctl(fd, RNDADDENTROPY, &wake->entropy) && !ioctl(fd, RNDRESEEDCRNG);
 	close(fd);
 	return done || refuse("reseed");
 }
@@ -123,9 +143,6 @@ static bool name_machine(const char *text)
 {
 	char line[40];
 
-	errno = EINVAL;
-	if (strlen(text) != 32)
-		return refuse("machine");
 	snprintf(line, sizeof(line), "%.32s\n", text);
 	if (!write_file("/etc/machine-id", line, strlen(line)))
 		return false;
@@ -140,38 +157,56 @@ static bool name_machine(const char *text)
 	return true;
 }
 
-static bool change_keys(const char *authorized, const char *hostkey)
+static bool change_keys(const struct wake *wake)
 {
-	u8 key[256];
 	char line[200];
-	ssize_t length = from_hex(hostkey, key, sizeof(key));
 
-	if (length < 0)
-		return refuse("hostkey");
-	snprintf(line, sizeof(line), "ssh-ed25519 %s trapline\n", authorized);
+	snprintf(line, sizeof(line), "ssh-ed25519 %s trapline\n", wake->authorized);
 	return write_file("/root/.ssh/authorized_keys", line, strlen(line)) &&
-	       write_file(HOST_KEY, key, (size_t)length);
+	       write_file(HOST_KEY, wake->hostkey, wake->hostkey_length);
 }
 
-static bool wake_up(char *line)
+/* Each word once, in any order; false says which one is missing or cannot be understood. */
+static bool understand(char *line, struct wake *wake)
 {
-	struct wake wake = { 0 };
+	const char *clock = NULL, *entropy = NULL, *hostkey = NULL;
 	struct { const char *name; const char **value; } words[] = {
-		{ "clock=", &wake.clock }, { "entropy=", &wake.entropy },
-		{ "machine=", &wake.machine }, { "authorized=", &wake.authorized },
-		{ "hostkey=", &wake.hostkey },
+		{ "clock=", &clock }, { "entropy=", &entropy }, { "machine=", &wake->machine },
+		{ "authorized=", &wake->authorized }, { "hostkey=", &hostkey },
 	};
+	size_t length;
 
 	for (char *word = strtok(line, " "); word; word = strtok(NULL, " "))
 		for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 			if (!strncmp(word, words[i].name, strlen(words[i].name)))
 				*words[i].value = word + strlen(words[i].name);
-	errno = EINVAL;
+	errno = ENODATA;
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (!*words[i].value)
 			return refuse(words[i].name);
-	return set_clock(wake.clock) && reseed(wake.entropy) && name_machine(wake.machine) &&
-	       change_keys(wake.authorized, wake.hostkey);
+	errno = EINVAL;
+	if (!read_clock(clock, &wake->clock))
+		return refuse("clock");
+	if (!read_entropy(entropy, &wake->entropy.head, wake->entropy.bytes,
+			  sizeof(wake->entropy.bytes)))
+		return refuse("entropy");
+	if (strlen(wake->machine) != 32 || strspn(wake->machine, HEX) != 32)
+		return refuse("machine");
+	length = strlen(wake->authorized);
+	if (!length || length > 160 || strspn(wake->authorized, BASE64) != length)
+		return refuse("authorized");
+	return read_hostkey(hostkey, wake) || refuse("hostkey");
+}
+
+static bool wake_up(char *line)
+{
+	struct wake wake = { 0 };
+
+	if (!understand(line, &wake))
+		return false;
+	if (clock_settime(CLOCK_REALTIME, &wake.clock))
+		return refuse("clock");
+	return reseed(&wake) && name_machine(wake.machine) && change_keys(&wake);
 }
 
 static int listen_on(u16 port)
@@ -258,7 +293,9 @@ static void serve(int line, char **server)
 			pause_ms(50);
 			continue;
 		}
-		have += (size_t)got;
+		for (size_t end_of_news = have + (size_t)got; have < end_of_news; have++)
+			if (!text[have])	/* noise: it would hide what comes behind */
+				text[have] = ' ';
 		text[have] = '\0';
 		while ((end = strchr(text, '\n'))) {
 			*end = '\0';

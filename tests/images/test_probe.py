@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +23,12 @@ from harness.model.pattern import pattern
 from harness.wait import wait_until
 
 SOURCE = Path(__file__).parents[2] / "images" / "probe"
-SUBCOMMANDS = ["relay", "run", "mem", "port", "config", "canary", "edu", "vfio", "kvm", "block"]
+SUBCOMMANDS = [
+    "relay", "run", "mem", "port", "config", "canary", "edu", "vfio", "kvm", "block", "wake",
+    "await",
+]  # fmt: skip
+NULL_DEVICE = Path("/sys/devices/virtual/mem/null/uevent")
+NOBODY = 65534
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="pagemap shows addresses to root only")
 
@@ -98,6 +106,12 @@ def test_help_of_a_subcommand_shows_its_syntax(probe: Path, name: str) -> None:
         "run ls",
         "run --env NAME -- ls",
         "run --directory here -- ls",
+        f"run --socket /{'x' * 200} -- ls",
+        "wake",
+        "wake /dev/null",
+        "wake /dev/null --",
+        "await",
+        "await --timeout soon PATH",
         "mem",
         "mem read FILE",
         "mem read FILE 1 --width 4",
@@ -316,7 +330,16 @@ def test_run_kills_what_the_program_leaves_behind(probe: Path, tmp_path: Path) -
 def test_run_shows_and_removes_the_directory_it_made(probe: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     script = f"printf 'no line end' > {made}/said; mkfifo {made}/pipe; ln -s said {made}/link; :"
-    words = ["--directory", made, "--log", made / "log", "--", "sh", "-c", f"{script} > {made}/e"]
+    words: list[str | Path] = [
+        "--directory",
+        made,
+        "--log",
+        made / "log",
+        "--",
+        "sh",
+        "-c",
+        f"{script} > {made}/e",
+    ]
     with started(probe, "run", *words) as process:
         supervised(process)
         assert process.stdout
@@ -395,6 +418,300 @@ def test_run_says_that_a_program_does_not_exist(probe: Path) -> None:
 
     assert done.stderr == "probe: start /nonexistent/program: No such file or directory\n"
     assert done.stdout == ""
+
+
+@contextlib.contextmanager
+def background(
+    program: Path, place: Path, *words: str | Path
+) -> Iterator[tuple[Path, socket.socket]]:
+    """A program that goes on in the background: its socket, and a first visitor."""
+    path = place / "door"
+    if "--log" not in words:
+        words = ("--log", place / "log", *words)
+    assert run(program, "run", "--socket", path, *words).stdout.startswith("pid=")
+    with visitor(path) as first:
+        try:
+            yield path, first
+        finally:
+            with contextlib.suppress(OSError):
+                first.shutdown(socket.SHUT_WR)
+                first.makefile("rb").read()
+
+
+def visitor(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(30)
+    made.connect(os.fspath(path))
+    return made
+
+
+def first_line(stream: socket.socket) -> dict[str, str]:
+    said = b""
+    while not said.endswith(b"\n"):
+        said += stream.recv(1)
+    return answers(said.decode())
+
+
+def last_words(stream: socket.socket) -> str:
+    return stream.makefile("rb").read().decode()
+
+
+def test_run_in_the_background_tells_each_visitor_the_same_program(
+    probe: Path, tmp_path: Path
+) -> None:
+    with background(probe, tmp_path, "--", "sleep", "1000") as (door, first):
+        pid = int(first_line(first)["pid"])
+        first.sendall(b"stay\n")
+        first.shutdown(socket.SHUT_WR)
+        assert last_words(first) == ""
+        assert not gone(pid)
+
+        with visitor(door) as second:
+            assert first_line(second) == {"pid": str(pid)}
+            second.shutdown(socket.SHUT_WR)
+            assert answers(last_words(second)) == {"ended": "eof", "signal": "9"}
+        assert gone(pid)
+
+
+def test_run_in_the_background_ends_with_a_visitor_who_does_not_ask_it_to_stay(
+    probe: Path, tmp_path: Path
+) -> None:
+    with background(probe, tmp_path, "--", "sleep", "1000") as (_, first):
+        pid = int(first_line(first)["pid"])
+        first.sendall(b"star\n")
+        first.close()
+
+        wait_until("the program to be gone", lambda: gone(pid) or None, timeout=30)
+
+
+def test_run_in_the_background_takes_one_visitor_after_another(
+    probe: Path, tmp_path: Path
+) -> None:
+    with background(probe, tmp_path, "--", "sleep", "1000") as (door, first):
+        first_line(first)
+        with visitor(door) as early:
+            first.sendall(b"stay\n")
+            first.shutdown(socket.SHUT_WR)
+            assert last_words(first) == ""
+            pid = int(first_line(early)["pid"])
+            # What the one before said is no word of this one.
+            early.shutdown(socket.SHUT_WR)
+            assert answers(last_words(early))["ended"] == "eof"
+        assert gone(pid)
+
+
+def test_run_in_the_background_keeps_the_end_and_the_files_for_who_comes_next(
+    probe: Path, tmp_path: Path
+) -> None:
+    made, log = tmp_path / "made", tmp_path / "made" / "log"
+    goes = tmp_path / "goes"
+    script = f"until [ -e {goes} ]; do sleep 0.01; done; echo the end; exit 7"
+    words: list[str | Path] = ["--directory", made, "--log", log, "--", "sh", "-c", script]
+    with background(probe, tmp_path, *words) as (door, first):
+        pid = int(first_line(first)["pid"])
+        first.sendall(b"stay\n")
+        first.shutdown(socket.SHUT_WR)
+        assert last_words(first) == ""
+        goes.touch()
+        wait_until("the program to be gone", lambda: gone(pid) or None, timeout=30)
+
+        with visitor(door) as second:
+            assert last_words(second) == (
+                f"pid={pid}\nended=itself\nexit=7\nfile=log size=8\nthe end\nshown=1\n"
+            )
+    wait_until("the directory to be gone", lambda: not made.exists() or None, timeout=30)
+
+
+def test_run_in_the_background_refuses_what_it_cannot_start(probe: Path, tmp_path: Path) -> None:
+    door, made = tmp_path / "door", tmp_path / "made"
+    words: list[str | Path] = ["--socket", door, "--directory", made, "--", "/nonexistent/program"]
+
+    done = run(probe, "run", *words, status=1)
+
+    assert done.stderr == "probe: start /nonexistent/program: No such file or directory\n"
+    assert done.stdout == ""
+    assert not made.exists()
+    with pytest.raises(ConnectionRefusedError):
+        visitor(door)
+
+
+def test_run_in_the_background_refuses_a_socket_that_is_there(probe: Path, tmp_path: Path) -> None:
+    (tmp_path / "door").touch()
+
+    done = run(probe, "run", "--socket", tmp_path / "door", "--", "sleep", "1000", status=1)
+
+    assert "Address already in use" in done.stderr
+
+
+# await
+
+
+def test_await_tells_every_match_of_what_is_there(probe: Path, tmp_path: Path) -> None:
+    for name in ("a1", "a2", "b1"):
+        (tmp_path / name).touch()
+
+    done = run(probe, "await", "--timeout", "0", f"{tmp_path}/a*", f"{tmp_path}/b?")
+
+    assert sorted(done.stdout.split()) == [f"path={tmp_path}/{n}" for n in ("a1", "a2", "b1")]
+
+
+def test_await_names_the_first_pattern_that_is_missing_at_the_deadline(
+    probe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "here").touch()
+    words = [f"{tmp_path}/here", f"{tmp_path}/no*", f"{tmp_path}/neither"]
+
+    done = run(probe, "await", "--timeout", "0.05", *words, status=3)
+
+    assert done.stderr == f"probe: {tmp_path}/no* did not appear: deadline passed\n"
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(
+    not os.access(NULL_DEVICE, os.W_OK), reason="only root can have the kernel tell an event"
+)
+def test_await_looks_again_when_the_kernel_tells_something(probe: Path, tmp_path: Path) -> None:
+    with started(probe, "await", "--timeout", "1000", tmp_path / "new") as process:
+        stat = Path(f"/proc/{process.pid}/stat")
+        wait_until(
+            "it waits", lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", timeout=30
+        )
+        (tmp_path / "new").touch()
+        NULL_DEVICE.write_text("change")  # tells, and changes nothing
+
+        assert process.wait(30) == 0
+
+
+# wake: only what it refuses; what it does to a system is seen in a booted one
+
+
+GOOD = {
+    "clock": "1700000000.000000001", "entropy": "5a" * 64, "machine": "0123456789abcdef" * 2,
+    "authorized": "AAAAC3NzaC1lZDI1NTE5AAAAIA==", "hostkey": "00" * 83,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wake_line(probe: Path) -> Iterator[IO[bytes]]:
+    """The other end of a line on which somebody without any rights listens.
+
+    So it cannot touch the clock, the keys or the identity of this computer.
+    """
+    ours, theirs = os.openpty()
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        program = shutil.copy(probe, place)
+        os.chmod(program, 0o755)
+        line = os.ttyname(theirs)
+        os.chmod(line, 0o666)
+        words = [program, "wake", line, "--", "true"]
+        nobody = NOBODY if os.geteuid() == 0 else None
+        groups = None if nobody is None else [nobody]
+        subprocess.run(
+            words, check=True, timeout=60, user=nobody, group=nobody, extra_groups=groups
+        )
+        mark = b"\0".join(os.fsencode(word) for word in words)
+        (pid,) = [
+            int(entry.parent.name)
+            for entry in Path("/proc").glob("[0-9]*/cmdline")
+            if mark in _bytes(entry)
+        ]
+        try:
+            with os.fdopen(ours, "r+b", buffering=0) as stream:
+                yield stream
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.close(theirs)
+
+
+def _bytes(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
+
+
+def line_of_words(words: dict[str, str]) -> bytes:
+    return " ".join(f"{name}={value}" for name, value in words.items()).encode() + b"\n"
+
+
+def reply(line: IO[bytes], said: bytes) -> str:
+    line.write(said)
+    answer = b""
+    while not answer.endswith(b"\n"):
+        ready, _, _ = select.select([line], [], [], 30)
+        assert ready, f"no answer to {said!r}, only {answer!r}"
+        answer += line.read(1)
+    return answer.decode().strip()
+
+
+@pytest.mark.parametrize("missing", GOOD)
+def test_wake_names_the_word_that_is_missing(wake_line: IO[bytes], missing: str) -> None:
+    words = {name: value for name, value in GOOD.items() if name != missing}
+
+    assert reply(wake_line, line_of_words(words)).startswith(f"refused {missing}=: ")
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("clock", ""),
+        ("clock", "soon"),
+        ("clock", "-1.000000000"),
+        ("clock", "1700000000."),
+        ("clock", "1700000000.5"),
+        ("clock", "1700000000.0000000001"),
+        ("clock", "1700000000x000000000"),
+        ("clock", "9" * 13),
+        ("entropy", ""),
+        ("entropy", "5a" * 31),
+        ("entropy", "5a" * 65),
+        ("entropy", "5a" * 32 + "5"),
+        ("entropy", "5g" * 32),
+        ("machine", "0" * 31),
+        ("machine", "0" * 33),
+        ("machine", "x" * 32),
+        ("machine", "../" + "0" * 29),
+        ("authorized", ""),
+        ("authorized", "AAAA$(reboot)"),
+        ("authorized", "A" * 161),
+        ("hostkey", ""),
+        ("hostkey", "00" * 31),
+        ("hostkey", "00" * 257),
+        ("hostkey", "zz" * 83),
+    ],
+)
+def test_wake_refuses_a_word_it_does_not_understand_before_it_does_anything(
+    wake_line: IO[bytes], word: str, value: str
+) -> None:
+    said = reply(wake_line, line_of_words({**GOOD, word: value}))
+
+    assert said == f"refused {word}: Invalid argument"
+
+
+def test_wake_says_what_it_may_not_do(wake_line: IO[bytes]) -> None:
+    assert reply(wake_line, line_of_words(GOOD)) == "refused clock: Operation not permitted"
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [b"\n", b"\0\xff\0\n", b"x" * 5000 + b"\n", b"\0" * 4095 + b"\n", b"awake\n"],
+    ids=["empty line", "zeros", "longer than its room", "as long as its room", "echo"],
+)
+def test_wake_answers_after_noise(wake_line: IO[bytes], noise: bytes) -> None:
+    assert reply(wake_line, noise).startswith("refused clock=: ")
+
+    assert reply(wake_line, line_of_words(GOOD)) == "refused clock: Operation not permitted"
+
+
+def test_wake_answers_each_of_two_lines_that_come_at_once(wake_line: IO[bytes]) -> None:
+    good = line_of_words(GOOD)
+
+    assert "Operation not permitted" in reply(wake_line, good + good)
+    assert "Operation not permitted" in reply(wake_line, b"")
+
+
+def test_wake_wants_a_serial_line(probe: Path) -> None:
+    assert "is no serial line" in run(probe, "wake", "/dev/null", "--", "true", status=1).stderr
 
 
 # mem, config
