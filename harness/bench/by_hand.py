@@ -1,13 +1,15 @@
 """The floor: the same QEMU command line, started as by hand, to the same point.
 
-Nothing of `harness.machine` or `harness.guest` is used: a process, a socket that is read until
-the guest says that it is ready, and paramiko as its documentation shows it.
+No `Machine` and no `SshTransport`: a process, sockets that are read until the guest is ready and
+awake, and paramiko as its documentation shows it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -19,9 +21,11 @@ import paramiko
 
 from harness import paths, process
 from harness.errors import LaunchFailed, Unreachable
-from harness.guest.keys import RunKey
+from harness.guest.keys import RunKey, make_host_key
+from harness.guest.wake import ENTROPY_BYTES, wake_line
 from harness.machine.command import MachineSpec, Sockets, command_line
 from harness.machine.launch import Runnable
+from harness.machine.saved_state import SavedState, to_go_on
 from harness.wait import wait_until
 
 READY = b"trapline: ready"
@@ -114,7 +118,7 @@ def read_until(stream: socket.socket, mark: bytes, *, timeout: float) -> bytes:
         stream.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             came = stream.recv(65536)
-        except TimeoutError:
+        except OSError:
             came = b""
         if not came:
             raise Unreachable(
@@ -148,6 +152,22 @@ def first_result(port: int, key: RunKey, *, timeout: float = 60) -> None:
         raise Unreachable(f"'true' by hand ended with {status}")
 
 
+def wake(run: HandRun, key: RunKey) -> None:
+    """Tell the system in *run* who may log in (see `harness.guest.wake`).
+
+    :raise Unreachable: it does not answer, or refuses.
+    """
+    line = wake_line(
+        key.public, make_host_key(), now=time.time(),
+        entropy=secrets.token_bytes(ENTROPY_BYTES), machine=secrets.token_hex(16),
+    )  # fmt: skip
+    with run.connect(run.sockets.wake) as stream:
+        stream.sendall(line.encode())
+        said = read_until(stream, b"\n", timeout=60).strip()
+    if said != b"awake":
+        raise Unreachable("it refuses to wake", seen=said.decode(errors="replace"))
+
+
 def boot_to_first_result(
     spec: MachineSpec, qemu: Runnable, key: RunKey, port: int, evidence: Path
 ) -> float:
@@ -158,5 +178,45 @@ def boot_to_first_result(
     began = time.monotonic()
     with started(spec, qemu, evidence) as run, run.connect(run.sockets.console) as console:
         read_until(console, READY, timeout=180)
+        wake(run, key)
         first_result(port, key)
         return time.monotonic() - began
+
+
+def orders(state: SavedState) -> bytes:
+    """Return the QMP commands that let a QEMU that waits load *state* and say so. Pure."""
+    names = (*state.method.capabilities, "events")
+    capabilities = [{"capability": name, "state": True} for name in names]
+    commands: list[dict[str, object]] = [
+        {"execute": "qmp_capabilities"},
+        {"execute": "migrate-set-capabilities", "arguments": {"capabilities": capabilities}},
+        {"execute": "migrate-incoming", "arguments": {"uri": f"file:{state.devices}"}},
+    ]
+    return "".join(json.dumps(one) for one in commands).encode()
+
+
+def restore_to_first_result(
+    spec: MachineSpec,
+    state: SavedState,
+    qemu: Runnable,
+    key: RunKey,
+    port: int,
+    evidence: Path,
+) -> tuple[float, float]:
+    """Return the seconds from the start of QEMU until it runs, and to the first result.
+
+    :param spec: what *state* was saved of, with SSH forwarded from *port*.
+    """
+    waiting = to_go_on(spec, state, read_only=not os.access(state.memory, os.W_OK))
+    began = time.monotonic()
+    with started(waiting, qemu, evidence) as run:
+        with run.connect(run.sockets.qmp) as qmp:
+            read_until(qmp, b"\r\n", timeout=60)  # its greeting
+            qmp.sendall(orders(state))
+            read_until(qmp, b'"completed"', timeout=60)  # event MIGRATION
+            qmp.sendall(b'{"execute": "cont"}')
+            read_until(qmp, b'"RESUME"', timeout=60)
+        running = time.monotonic() - began
+        wake(run, key)
+        first_result(port, key)
+        return running, time.monotonic() - began

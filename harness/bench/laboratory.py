@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.guest.keys import RunKey
-from harness.host.virtual_spec import virtual_host_spec
-from harness.lab.hosts import DISK_SEED, NVME_BYTES
+from harness.host.virtual_spec import TEST_DEVICES, virtual_host_spec
+from harness.lab.hosts import DISK_SEED, NVME_BYTES, OFF, methods
+from harness.lab.nested import guest_spec
 from harness.lab.parts import Parts
+from harness.lab.resident import LATE
+from harness.lab.states import Rung, States
 from harness.machine.command import MachineSpec
+from harness.machine.saved_state import SavedState, StateBroken
 from harness.model.pattern import pattern
 
 
@@ -39,6 +43,41 @@ class Laboratory:
             devices=self.parts.devices,
             ssh_port=ssh_port,
         )
+
+    def rung(self, nested: MachineSpec | None = None, *, ssh_port: int = 0) -> Rung:
+        """Return what the saved state of a host is of, as `harness.lab.hosts.open_virtual` does.
+
+        :param nested: the guest that is up in it.
+        """
+        stay = [name for name in self.parts.devices if not TEST_DEVICES[name].comes_late]
+        spec = virtual_host_spec(
+            self.parts.host_files(), accel=self.accelerator, devices=stay, ssh_port=ssh_port
+        )
+        return Rung(spec, nested)
+
+    def guest_spec(self) -> MachineSpec:
+        """Return the guest that is up in a saved host; what is assigned to it comes late."""
+        return guest_spec(self.parts.guest_files(self.key), append=LATE)
+
+    def state(self, rung: Rung) -> SavedState:
+        """Return the saved state of *rung* in the best way there is, made now if it is not there.
+
+        :raise StateBroken: no way works here.
+        """
+        states = States(self.parts)
+        reasons: list[str] = []
+        for way in methods(self.ways):
+            try:
+                return states.obtain(rung, way)[0]
+            except StateBroken as error:
+                reasons.append(f"{way.value}: {error}")
+        raise StateBroken("no host can be saved here", seen="\n".join(reasons))
+
+    @property
+    def ways(self) -> str:
+        """How states are kept, of the settings; all ways if those say that hosts boot."""
+        chosen = self.parts.settings.saved_state
+        return "auto" if chosen == OFF else chosen
 
     def _disk(self) -> Path:
         disk = self.work / "nvme.img"

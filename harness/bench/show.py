@@ -22,9 +22,9 @@ _STEPS = (("G", 1e9), ("M", 1e6), ("k", 1e3))
 def quantity(value: float, unit: str) -> str:
     """Return *value* with three significant digits, in a unit that fits its size."""
     match unit:
-        case "s" if value < 0.9995e-3:
+        case "s" if abs(value) < 0.9995e-3:
             return f"{value * 1e6:.3g} µs"
-        case "s" if value < 0.9995:
+        case "s" if abs(value) < 0.9995:
             return f"{value * 1e3:.3g} ms"
         case "B":
             return next(
