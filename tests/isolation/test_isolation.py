@@ -49,7 +49,7 @@ echo {{igb}} > /sys/bus/pci/drivers_probe
 modprobe nvme
 echo {{nvme}} > /sys/bus/pci/drivers_probe || :
 probe await '/sys/bus/pci/devices/{{nvme}}/nvme/nvme*/nvme*n1' > /dev/null
-yes {MARK} | dd of=/dev/nvme0n1 bs=1M count={NVME_BYTES >> 20} iflag=fullblock conv=fsync 2> /dev/null
+yes {MARK} | head -c {NVME_BYTES} | dd of=/dev/nvme0n1 bs=1M conv=fsync 2> /dev/null
 echo 1 > /sys/bus/pci/devices/{{e1000e}}/remove
 yes {MARK} | head -c 40000000 > /dev/shm/memory
 setsid sleep 100000 < /dev/null > /dev/null 2>&1 &
