@@ -173,7 +173,7 @@ def _set_capabilities(qmp: Qmp, method: Method) -> None:
         qmp.execute("migrate-set-capabilities", {"capabilities": wanted})
     except QmpFailed as error:
         raise StateBroken(
-            f"{qmp.name}: this QEMU cannot keep memory the way {method!r}",
+            f"{qmp.name}: this QEMU cannot keep memory the way '{method}'",
             seen=error.description,
             evidence=qmp.log_path,
             hint="--saved-state names another way: private, mapped, plain",

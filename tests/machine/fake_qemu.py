@@ -10,6 +10,12 @@
 ``hang-up``   accept on QMP, close at once, exit with 3
 ``late``      exit with 4 after the greeting
 ``no-console`` open no console
+``old``       be of a version before ``file:`` addresses
+``cannot``    know no migration capability
+``blocked``   refuse to migrate
+``failing``   say that a migration failed, with a reason
+``endless``   never end a migration
+``die-loading`` exit with 1 when asked to load a state
 ``panic``     print a panic on the console when asked to ``cont``, then exit at once, as
               ``-no-reboot`` does
 """
@@ -24,6 +30,11 @@ import threading
 from collections.abc import Iterator
 
 HOW = os.environ.get("FAKE", "").split()
+BLOCKED = "State blocked by non-migratable device '0000:00:04.0/nvme'"
+STATUS: dict[str, dict[str, object]] = {
+    "failing": {"status": "failed", "error-desc": "No space left on device"},
+    "endless": {"status": "active", "ram": {"remaining": 4096}},
+}
 PANIC = b"[ 1.0] Kernel panic - not syncing: sysrq triggered crash\r\n[ 1.0] CPU: 0 PID: 1\r\n"
 
 
@@ -77,11 +88,31 @@ def answer(peer: socket.socket, request: dict[str, object], console: list[socket
     if command == "cont" and "panic" in HOW:
         console[0].sendall(PANIC)
         os._exit(0)
-    asked = os.getpid() if command == "pid" else command
+    if command == "migrate-incoming" and "die-loading" in HOW:
+        sys.stderr.write("fake: error while loading state section id 2(ram)\n")
+        sys.stderr.flush()
+        os._exit(1)
     number = {"id": request["id"]} if "id" in request else {}
-    say(peer, {"return": {"asked": asked}, **number})
+    if (command, "cannot" in HOW) == ("migrate-set-capabilities", True):
+        refuse(peer, "Invalid parameter 'mapped-ram'", number)
+    elif (command, "blocked" in HOW) == ("migrate", True):
+        refuse(peer, BLOCKED, number)
+    else:
+        say(peer, {"return": result(str(command)), **number})
     if command == "quit":
         os._exit(0)
+
+
+def result(command: str) -> dict[str, object]:
+    if command == "query-version":
+        return {"qemu": {"major": 7, "minor": 2} if "old" in HOW else {"major": 10, "minor": 0}}
+    if command == "query-migrate":
+        return next((STATUS[word] for word in HOW if word in STATUS), {"status": "completed"})
+    return {"asked": os.getpid() if command == "pid" else command}
+
+
+def refuse(peer: socket.socket, text: str, number: dict[str, object]) -> None:
+    say(peer, {"error": {"class": "GenericError", "desc": text}, **number})
 
 
 def say(peer: socket.socket, message: object) -> None:

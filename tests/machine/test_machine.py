@@ -130,8 +130,8 @@ def test_a_launch_that_breaks_on_our_side_leaves_nothing(
 ) -> None:
     real = getattr(Machine, stage)
 
-    def broken(*arguments: object) -> None:
-        real(*arguments)
+    def broken(*arguments: object, **more: object) -> None:
+        real(*arguments, **more)
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Machine, stage, broken)
