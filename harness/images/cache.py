@@ -154,7 +154,7 @@ class Store:
             present = list_tree(artifact.dir)
         except (ImageError, OSError) as error:
             return [str(error).splitlines()[0]]
-        seen = {name: [s.st_size, s.st_mtime_ns] for name, s in present.items()}
+        seen = _stamp_of(present)
         stamp = artifact.dir.parent / "stamp.json"
         if not full and _read_json(stamp) == seen and seen.keys() == recorded.keys():
             return []
@@ -163,8 +163,10 @@ class Store:
         for name in sorted(recorded.keys() & present.keys()):
             if Entry.of(artifact.dir / name) != recorded[name]:
                 problems.append(f"{name} has changed")
-        if not problems:
-            with contextlib.suppress(OSError):  # a cache that is only readable is fine
+        with contextlib.suppress(OSError):  # a cache that is only readable is fine
+            if problems:
+                stamp.unlink()  # what was found now is found again, by who looks less closely
+            else:
                 write_json(stamp, seen)
         return sorted(problems)
 
@@ -175,8 +177,11 @@ class Store:
             for path in self.root.glob("*/*/manifest.json")
             if path.parent.parent.name not in ("tmp", "damaged")
         ]
-        times = {one: one.manifest_path.stat().st_mtime for one in found}
-        return sorted(found, key=lambda one: (one.name, -times[one]))
+        times: dict[Artifact, float] = {}
+        for one in found:
+            with contextlib.suppress(FileNotFoundError):  # another process removed it just now
+                times[one] = one.manifest_path.stat().st_mtime
+        return sorted(times, key=lambda one: (one.name, -times[one]))
 
     def remove(self, artifact: Artifact) -> None:
         """Remove an artifact; what is building it or waits for it builds it again."""
@@ -241,10 +246,7 @@ class Store:
                 )
                 write_json(work / "manifest.json", manifest.as_json())
                 _make_read_only(work / "files")
-                tree = list_tree(work / "files")
-                write_json(
-                    work / "stamp.json", {n: [s.st_size, s.st_mtime_ns] for n, s in tree.items()}
-                )
+                write_json(work / "stamp.json", _stamp_of(list_tree(work / "files")))
                 _flush(work)
                 artifact.dir.parent.parent.mkdir(parents=True, exist_ok=True)
                 work.chmod(0o755)
@@ -323,6 +325,11 @@ def _flush_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _stamp_of(tree: Mapping[str, os.stat_result]) -> dict[str, list[int]]:
+    """Return what changes with a file: size, and both times, of which nobody can set the last."""
+    return {name: [s.st_size, s.st_mtime_ns, s.st_ctime_ns] for name, s in tree.items()}
 
 
 def _read_json(path: Path) -> object:

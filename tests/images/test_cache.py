@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ImageError
-from harness.images.cache import Artifact, Store, hash_tree, key_of
+from harness.images.cache import Artifact, Store, _stamp_of, hash_tree, key_of
+from harness.images.manifest import list_tree, write_json
 
 KEY = "k" * 20
 
@@ -115,13 +116,24 @@ def test_a_damaged_artifact_is_moved_away_and_made_again(
     assert (store.root / "damaged").is_dir()
 
 
-def test_damage_that_keeps_size_and_time_is_found_by_the_full_check(
+def test_damage_that_keeps_size_and_the_time_of_change_is_found(
     store: Store, artifact: Artifact
 ) -> None:
     rewrite(artifact.dir / "sub/file", "CONTENT")
 
+    assert store.check(artifact) == ["sub/file has changed"]
+
+
+def test_what_a_full_check_finds_is_found_again_by_who_looks_less_closely(
+    store: Store, artifact: Artifact
+) -> None:
+    rewrite(artifact.dir / "sub/file", "CONTENT")
+    # As if a disk had gone bad: nothing but the bytes shows it.
+    write_json(artifact.dir.parent / "stamp.json", _stamp_of(list_tree(artifact.dir)))
+
     assert store.check(artifact) == []
     assert store.check(artifact, full=True) == ["sub/file has changed"]
+    assert store.find("thing", KEY) is None
 
 
 def test_a_copied_cache_is_hashed_once_and_believed_then(store: Store, artifact: Artifact) -> None:
