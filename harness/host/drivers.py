@@ -26,11 +26,13 @@ readlink $d/driver || :
 """
 
 # Disks are found by where /sys/class/block leads, as an nvme has no directory "block"; with
-# multipath its namespace hangs below a subsystem that links to the controllers.
+# multipath its namespace hangs below a subsystem that links to the controllers. "cd -P" is part
+# of the shell, readlink a process each.
 _IN_USE = """
-d=$(readlink -f /sys/bus/pci/devices/{bdf})
+at() {{ (cd -P "$1" 2>/dev/null && pwd); }}
+d=$(at /sys/bus/pci/devices/{bdf})
 for n in /sys/class/net/*; do
-  case $(readlink -f "$n") in "$d"/*) ;; *) continue ;; esac
+  case $(at "$n") in "$d"/*) ;; *) continue ;; esac
   name=${{n##*/}}
   [ -h "$n/master" ] && echo "network $name belongs to $(basename "$(readlink "$n/master")")"
   if command -v ip > /dev/null; then
@@ -40,14 +42,14 @@ for n in /sys/class/net/*; do
   fi
 done
 for b in /sys/class/block/*; do
-  p=$(readlink -f "$b")
+  p=$(at "$b")
   case $p in
   "$d"/*) ;;
   */nvme-subsystem/*)
     s=${{p#*/nvme-subsystem/}} mine=
     for c in "${{p%%/nvme-subsystem/*}}/nvme-subsystem/${{s%%/*}}"/nvme*; do
       [ -h "$c" ] || continue
-      case $(readlink -f "$c") in "$d"/*) mine=1 ;; esac
+      case $(at "$c") in "$d"/*) mine=1 ;; esac
     done
     [ -n "$mine" ] || continue ;;
   *) continue ;;
@@ -61,17 +63,11 @@ done
 :
 """
 
-
-def driver_of(system: System, bdf: Bdf) -> str | None:
-    """Return the driver that has *bdf*, None for none."""
-    said = system.run(f"readlink {_DEVICES}/{bdf}/driver || :").stdout.strip()
-    return said.rpartition("/")[2] or None
-
-
-def override_of(system: System, bdf: Bdf) -> str | None:
-    """Return its ``driver_override``, None for none."""
-    said = system.run(f"cat {_DEVICES}/{bdf}/driver_override").stdout.strip()
-    return None if said in ("", "(null)") else said
+_NOW = """
+d=/sys/bus/pci/devices/{bdf}
+echo "driver $(readlink $d/driver)"
+echo "override $(cat $d/driver_override)"
+"""
 
 
 def why_in_use(system: System, bdf: Bdf) -> str:
@@ -80,7 +76,11 @@ def why_in_use(system: System, bdf: Bdf) -> str:
     A network with an address or in a bridge or bond; a disk, or a partition of it, that is
     mounted, swap, or part of a volume (LVM, RAID, dm-crypt).
     """
-    return "; ".join(system.run(_IN_USE.format(bdf=bdf)).stdout.split("\n")).strip("; ")
+    return _joined(system.run(_IN_USE.format(bdf=bdf)).stdout.splitlines())
+
+
+def _joined(reasons: list[str]) -> str:
+    return "; ".join(reasons).strip("; ")
 
 
 def group_of(system: System, bdf: Bdf) -> int | None:
@@ -101,15 +101,21 @@ def bind(
     :raise DeviceBusy: the host uses it.
     :raise HostError: the driver did not take it.
     """
-    reason = why_in_use(system, bdf)
-    if reason:
+    *reasons, driver_now, override_now = system.run(
+        (_IN_USE + _NOW).format(bdf=bdf)
+    ).stdout.splitlines()
+    if reason := _joined(reasons):
         raise DeviceBusy(
             f"{bdf} on {system.name} is in use by the host and is not taken",
             seen=reason,
             hint="free it, or choose another device",
         )
+    override = override_now.removeprefix("override ").strip()
     change = journal.driver(
-        bdf, driver=driver_of(system, bdf), override=override_of(system, bdf), group=group
+        bdf,
+        driver=driver_now.removeprefix("driver ").rpartition("/")[2] or None,
+        override=None if override in ("", "(null)") else override,
+        group=group,
     )
     with step("bind %s to %s", bdf, driver):
         _rebind(system, bdf, driver, override=driver)
