@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import TEST_DEVICES, network_of, root_ports, test_device
 from harness.machine.command import Device
+from harness.machine.machine import Machine
 from harness.step import step
 
 _PCI = "/sys/bus/pci/devices"
@@ -20,17 +21,18 @@ _LONGEST = 30
 """Seconds until the kernel must have seen a device."""
 
 
-def plug(host: VirtualHost, names: Sequence[str], *, nvme_disk: str) -> None:
-    """Have the test devices *names* in *host*, as if they had been there at its boot.
+def hot_add(machine: Machine, names: Sequence[str], *, nvme_disk: str) -> None:
+    """Hot-add those of the test devices *names* that come late to a restored *machine*.
+
+    Its system finds them while others talk to it; `settle` waits for that.
 
     :param nvme_disk: raw file behind the nvme.
     :raise QmpFailed: QEMU refused a device.
-    :raise CommandFailed: the kernel of the host does not show one of them.
     """
-    machine = host.machine
-    chosen = [TEST_DEVICES[name] for name in names]
-    with step("plug %s into %s", ", ".join(names), host.name):
-        for device in (device for device in chosen if device.comes_late):
+    with step("plug %s into %s", ", ".join(names), machine.spec.name):
+        for device in (TEST_DEVICES[name] for name in names):
+            if not device.comes_late:
+                continue
             if drive := device.options.get("drive"):
                 machine.qmp.execute(
                     "blockdev-add",
@@ -42,7 +44,19 @@ def plug(host: VirtualHost, names: Sequence[str], *, nvme_disk: str) -> None:
                     "netdev_add", {"type": backend.kind, "id": backend.id, **backend.options}
                 )
             machine.add_device(test_device(device))
-        host.run(_look_for([test_device(device) for device in chosen]), timeout=_LONGEST + 10)
+
+
+def settle(host: VirtualHost, names: Sequence[str]) -> None:
+    """Wait until *host* shows the test devices *names*, and let it find again what came back new.
+
+    :raise CommandFailed: the kernel does not show one of them.
+    """
+    if names:
+        with step("find %s on %s", ", ".join(names), host.name):
+            host.run(
+                _look_for([test_device(TEST_DEVICES[name]) for name in names]),
+                timeout=_LONGEST + 10,
+            )
 
 
 def _look_for(devices: Sequence[Device]) -> str:

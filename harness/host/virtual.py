@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from harness.machine.machine import Machine
 from harness.machine.saved_state import SavedState, go_on, to_go_on
 from harness.parse.hmp import forwarded_port
 from harness.step import step
-
 
 WAKE_UP_CALLS = 1
 """Seconds between two packets to an idle system of ours.
@@ -97,9 +97,11 @@ class VirtualHost(Host):
         qemu: PlacedQemu,
         guest: GuestFiles,
         evidence: Path,
+        meanwhile: Callable[[Machine], None] = lambda machine: None,
     ) -> VirtualHost:
         """Go on from *state*, which was saved of *spec*, as a system of its own.
 
+        :param meanwhile: called as soon as it runs, before anybody logs in.
         :raise StateBroken: QEMU does not take the state.
         :raise MachineError: QEMU could not be started, or died.
         :raise GuestError: the system does not wake, or SSH did not come.
@@ -112,6 +114,7 @@ class VirtualHost(Host):
         )
         try:
             go_on(machine.qmp, state, guard=machine.check_alive)
+            meanwhile(machine)
             transport = log_in_over_forward(machine, None, key=key)
             return cls(machine, transport, qemu=qemu, guest=guest)
         except BaseException:

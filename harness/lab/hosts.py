@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.errors import ConfigError, HostError, LaunchFailed, MachineDied, Unreachable
+from harness.errors import (
+    ConfigError,
+    GuestError,
+    HostError,
+    MachineError,
+    ParseError,
+    WaitTimeout,
+)
 from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.transport import Transport
 from harness.host.host import GuestFiles, Host, PlacedQemu
-from harness.host.late_plug import plug
+from harness.host.late_plug import hot_add, settle
 from harness.host.physical import LocalHost, SshHost, SshUrl, connect
 from harness.host.supply import supply
 from harness.host.virtual import Left, VirtualHost
@@ -21,7 +29,8 @@ from harness.images.cache import hash_file
 from harness.lab.parts import Parts, check_host_word
 from harness.lab.states import Rung, States
 from harness.machine.command import Device, MachineSpec
-from harness.machine.saved_state import Method, StateBroken
+from harness.machine.machine import Machine
+from harness.machine.saved_state import Method
 from harness.model.pattern import pattern
 
 log = logging.getLogger(__name__)
@@ -71,7 +80,7 @@ def open_virtual(
     :param saved: None: as the settings say.
     """
     disk = evidence / "nvme.img"
-    disk.write_bytes(pattern(DISK_SEED, 0, NVME_BYTES))
+    disk.write_bytes(_disk_content())
     wanted = parts.settings.saved_state if saved is None else "auto" if saved else OFF
 
     def spec_with(devices: Sequence[str]) -> MachineSpec:
@@ -88,10 +97,13 @@ def open_virtual(
     if wanted != OFF:
         stay = [name for name in parts.devices if not TEST_DEVICES[name].comes_late]
         rung = Rung(spec_with(stay), nested)
-        host = restored(parts, rung, methods(wanted), key=key, evidence=evidence)
+        host = restored(
+            parts, rung, methods(wanted), key=key, evidence=evidence,
+            meanwhile=lambda machine: hot_add(machine, parts.devices, nvme_disk=os.fspath(disk)),
+        )  # fmt: skip
         if host is not None:
             try:
-                plug(host, parts.devices, nvme_disk=os.fspath(disk))
+                settle(host, parts.devices)
             except BaseException:
                 host.close()
                 raise
@@ -105,6 +117,11 @@ def open_virtual(
         evidence=evidence,
         timeout=timeout,
     )
+
+
+@functools.cache
+def _disk_content() -> bytes:
+    return pattern(DISK_SEED, 0, NVME_BYTES)
 
 
 def methods(wanted: str) -> tuple[Method, ...]:
@@ -124,30 +141,39 @@ def methods(wanted: str) -> tuple[Method, ...]:
 
 
 def restored(
-    parts: Parts, rung: Rung, ways: Sequence[Method], *, key: RunKey, evidence: Path
+    parts: Parts,
+    rung: Rung,
+    ways: Sequence[Method],
+    *,
+    key: RunKey,
+    evidence: Path,
+    meanwhile: Callable[[Machine], None] = lambda machine: None,
 ) -> VirtualHost | None:
     """Return a host that goes on from its saved state, None if that cannot be here.
 
     A state that cannot be gone on with is made again, once.
+
+    :param meanwhile: see `VirtualHost.restore`.
     """
     states = States(parts)
     for way in ways:
         for last in (False, True):
             try:
                 state, facts = states.obtain(rung, way)
-            except (StateBroken, MachineDied) as error:
+            except MachineError as error:
                 log.warning("no saved state (%s), the host boots: %s", way.value, error)
                 break
             try:
                 host = VirtualHost.restore(
                     rung.host, state, l0_qemu=parts.l0_qemu, key=key, qemu=parts.placed_qemu(),
-                    guest=parts.guest_files(key), evidence=evidence,
+                    guest=parts.guest_files(key), evidence=evidence, meanwhile=meanwhile,
                 )  # fmt: skip
-            except (StateBroken, LaunchFailed, MachineDied, Unreachable) as error:
+            # A damaged memory may show itself in any way once it runs.
+            except (MachineError, GuestError, ParseError, WaitTimeout, OSError) as error:
                 if last:
                     log.warning("the saved state is of no use, the host boots: %s", error)
                     break
-                states.discard(rung, way, str(error))
+                states.discard(rung, way, facts, str(error))
                 continue
             link = evidence / "boot"  # what was seen when the state was made
             if not link.is_symlink():

@@ -182,13 +182,14 @@ def take_nested(
     spec = replace(left.spec, accel=host.accelerator.option)
     machine = Machine.take_over(spec, launch, left.directory)
     try:
-        transport = log_in_over_forward(machine, host.ssh, key=host.guest.key)
-        guest = Guest(machine, transport)
+        devices = assigned_devices(functions, properties=properties)
         with step("hot-add %s to %s", ", ".join(names), spec.name):
-            devices = assigned_devices(functions, properties=properties)
             for device in devices:
                 machine.add_device(device)
-            machine.spec = machine.spec.adding(*devices)
+        machine.spec = machine.spec.adding(*devices)
+        # While the guest finds its functions it can be woken and logged in to.
+        guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
+        with step("find %s on %s", ", ".join(names), spec.name):
             guest.run(_signs_of(names), timeout=_LONGEST + 10)
         chosen = dict.fromkeys(names, options or VfioOptions())
         return _assigned(host, machine, guest, functions, chosen)

@@ -12,16 +12,19 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness import paths
+from harness.errors import ImageError
 from harness.guest.keys import make_key
 from harness.host.accelerator import Accel, Accelerator
 from harness.host.virtual import VirtualHost, wait_until_ready
-from harness.images.cache import Artifact, Store, hash_file, key_of
+from harness.images.cache import Artifact, Store, hash_file, key_of, remove_tree
+from harness.images.manifest import Entry
 from harness.lab.parts import Parts
 from harness.machine.command import MachineSpec, Sockets, command_line
 from harness.machine.launch import Launch
@@ -35,6 +38,8 @@ FORMAT = "1"
 """Changes when states made before cannot be used any more."""
 CAP = 8 << 30
 """Bytes on the disk that all states together may take (``TRAPLINE_STATES_CAP``)."""
+SMALL = 16 << 20
+"""Bytes up to which a file of a state is hashed each time it is used; memory is larger."""
 _FACTS = "facts.json"
 _NAMES = {False: "host", True: "nested"}
 
@@ -49,6 +54,8 @@ class Facts:
     accel: str = ""
     """Accelerator of that machine."""
     accel_reason: str = ""
+    made: str = ""
+    """Tells it from one that was made before in its place."""
 
     @property
     def accelerator(self) -> Accelerator:
@@ -77,31 +84,71 @@ class States:
     def obtain(self, rung: Rung, method: Method) -> tuple[SavedState, Facts]:
         """Return the state of *rung*, made now if it is not there or damaged.
 
-        :raise StateBroken: it cannot be saved.
+        :raise StateBroken: it cannot be saved, or kept.
         :raise HarnessError: the host or the guest in it does not come up.
         """
         key = self._key(rung, method)
         name = _NAMES[rung.nested is not None]
-        found = self.store.find(name, key)
-        if found is None:
-            self._check_space(rung, method)
-            found = self.store.obtain(
-                key, lambda work: self._make(rung, method, work), name, inputs=self._about(rung)
-            )
-            self._evict(keep=found)
+        try:
+            found = self._find(name, key)
+            if found is None:
+                self._check_space(rung, method)
+                found = self.store.obtain(
+                    key, lambda work: self._make(rung, method, work), name,
+                    inputs=self._about(rung),
+                )  # fmt: skip
+                self._evict(keep=found)
+        except (ImageError, OSError) as error:
+            raise StateBroken(
+                f"the saved state {name} {key} cannot be kept", seen=str(error),
+                evidence=self.store.root,
+                hint="TRAPLINE_CACHE names another place, --no-saved-state does without",
+            ) from error  # fmt: skip
         with contextlib.suppress(OSError):  # a cache that is only readable is fine
             (found.dir.parent / "used").touch()
         return SavedState(found.dir, method), _read_facts(found.dir)
 
-    def discard(self, rung: Rung, method: Method, why: str) -> None:
-        """Remove the state of *rung*, which cannot be gone on with; it is made again then."""
+    def discard(self, rung: Rung, method: Method, facts: Facts, why: str) -> None:
+        """Remove the state of *rung*, which cannot be gone on with; it is made again then.
+
+        :param facts: of the state that is meant; one that another process made meanwhile stays.
+        """
         name, key = _NAMES[rung.nested is not None], self._key(rung, method)
         log.warning("the saved state %s %s is made again: %s", name, key, why)
-        artifact = next((a for a in self.store.entries() if (a.name, a.key) == (name, key)), None)
-        if artifact is not None:
-            self.store.remove(artifact)
+        for artifact in self.store.entries():
+            if (artifact.name, artifact.key) == (name, key):
+                with contextlib.suppress(StateBroken):
+                    if _read_facts(artifact.dir) != facts:
+                        continue
+                self.store.remove(artifact)
 
     # inside
+
+    def _find(self, name: str, key: str) -> Artifact | None:
+        """Return the state if it is whole; what QEMU and we read of it whole is hashed anew.
+
+        The memory is not: that would take as long as ten restores. Of it, as of every image,
+        size and times are compared, and `trapline state verify` computes the hash.
+        """
+        found = self.store.find(name, key)
+        if found is None:
+            return None
+        try:
+            recorded = found.manifest().files
+            changed = [
+                file
+                for file, entry in recorded.items()
+                if "/" not in file and entry.size <= SMALL and Entry.of(found.dir / file) != entry
+            ]
+            if not changed:
+                _read_facts(found.dir)
+                return found
+            why = f"{', '.join(changed)} changed"
+        except (ImageError, StateBroken, OSError) as error:
+            why = str(error)
+        log.warning("the saved state %s %s is damaged and is made again: %s", name, key, why)
+        self.store.remove(found)
+        return None
 
     def _key(self, rung: Rung, method: Method) -> str:
         parts, images = self._parts, str(self._parts.images.workshop.store.root)
@@ -150,7 +197,7 @@ class States:
         parts, state = self._parts, SavedState(work, method)
         evidence = work / "evidence"
         evidence.mkdir()
-        facts = Facts(method.value)
+        facts = Facts(method.value, made=secrets.token_hex(8))
         with _run_directory() as keys:
             key = make_key(keys)
             host = VirtualHost.boot(
@@ -163,7 +210,7 @@ class States:
             )
             try:
                 if rung.nested is not None:
-                    facts = _leave_guest(host, rung.nested, evidence, method)
+                    facts = _leave_guest(host, rung.nested, evidence, facts)
                 host.transport.close()
                 save(host.machine.qmp, state, guard=host.machine.check_alive)
             finally:
@@ -173,15 +220,37 @@ class States:
     def _evict(self, keep: Artifact) -> None:
         """Remove what was not used for longest until the rest fits."""
         cap = int(os.environ.get("TRAPLINE_STATES_CAP", CAP))
-        by_age = sorted(self.store.entries(), key=last_use)
-        total = sum(bytes_of(one) for one in by_age)
-        for one in by_age:
-            if total <= cap:
-                return
-            if one != keep:
-                total -= bytes_of(one)
-                with step("remove the saved state %s %s, unused for longest", one.name, one.key):
-                    self.store.remove(one)
+        with contextlib.suppress(OSError):  # damaged ones count for nobody
+            remove_tree(self.store.root / "damaged")
+        try:
+            there = [(one, bytes_of(one), last_use(one)) for one in self.store.entries()]
+        except FileNotFoundError as error:
+            log.info("another process removes saved states as well: %s", error)
+            return
+        for one in in_excess(there, keep=keep, cap=cap):
+            with step("remove the saved state %s %s, unused for longest", one.name, one.key):
+                self.store.remove(one)
+
+
+def in_excess(
+    states: Iterable[tuple[Artifact, int, float]], *, keep: Artifact, cap: int
+) -> list[Artifact]:
+    """Return the states that must go, oldest first, so that the rest fits into *cap* (pure).
+
+    :param states: each with the bytes that it takes and the time of its last use.
+    :param keep: is never among them, however large it is.
+    :param cap: bytes.
+    """
+    by_age = sorted(states, key=lambda one: one[2])
+    total = sum(size for _, size, _ in by_age)
+    go = []
+    for one, size, _ in by_age:
+        if total <= cap:
+            break
+        if one != keep:
+            total -= size
+            go.append(one)
+    return go
 
 
 def states_store(root: Path | None = None) -> Store:
@@ -203,7 +272,7 @@ def last_use(artifact: Artifact) -> float:
     return 0.0
 
 
-def _leave_guest(host: VirtualHost, spec: MachineSpec, evidence: Path, method: Method) -> Facts:
+def _leave_guest(host: VirtualHost, spec: MachineSpec, evidence: Path, facts: Facts) -> Facts:
     place = evidence / spec.name
     place.mkdir()
     accelerator = host.accelerator
@@ -218,7 +287,12 @@ def _leave_guest(host: VirtualHost, spec: MachineSpec, evidence: Path, method: M
     except BaseException:
         machine.kill()
         raise
-    return Facts(method.value, directory, accelerator.accel.value, accelerator.reason)
+    return replace(
+        facts,
+        nested_directory=directory,
+        accel=accelerator.accel.value,
+        accel_reason=accelerator.reason,
+    )
 
 
 def _read_facts(directory: Path) -> Facts:
