@@ -14,6 +14,7 @@ from harness.errors import (
     HostError,
     MachineError,
     ParseError,
+    QmpFailed,
     WaitTimeout,
 )
 from harness.guest.keys import RunKey
@@ -154,8 +155,19 @@ def restored(
     A state that cannot be gone on with is made again, once.
 
     :param meanwhile: see `VirtualHost.restore`.
+    :raise QmpFailed: QEMU refused what *meanwhile* wants; the state has no part in that.
     """
     states = States(parts)
+    refused: list[QmpFailed] = []
+
+    def follow(machine: Machine) -> None:
+        try:
+            meanwhile(machine)
+        except QmpFailed as error:
+            if error.error_class:  # no answer is not a no
+                refused.append(error)
+            raise
+
     for way in ways:
         for last in (False, True):
             try:
@@ -166,10 +178,12 @@ def restored(
             try:
                 host = VirtualHost.restore(
                     rung.host, state, l0_qemu=parts.l0_qemu, key=key, qemu=parts.placed_qemu(),
-                    guest=parts.guest_files(key), evidence=evidence, meanwhile=meanwhile,
+                    guest=parts.guest_files(key), evidence=evidence, meanwhile=follow,
                 )  # fmt: skip
             # A damaged memory may show itself in any way once it runs.
             except (MachineError, GuestError, ParseError, WaitTimeout, OSError) as error:
+                if error in refused:
+                    raise
                 if last:
                     log.warning("the saved state is of no use, the host boots: %s", error)
                     break

@@ -7,6 +7,7 @@ gets a host of its own, so several live side by side and none has to boot.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -159,9 +160,10 @@ class Resident:
             machine.close()
 
     def close(self) -> None:
-        """End them all."""
-        for machine in [*self._apart.values(), *([self._here] if self._here else [])]:
-            self.end(machine)
+        """End them all, whatever becomes of the others."""
+        with contextlib.ExitStack() as last_first:
+            for machine in [*self._apart.values(), *([self._here] if self._here else [])]:
+                last_first.callback(self.end, machine)
 
     # inside
 

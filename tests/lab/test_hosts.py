@@ -28,6 +28,7 @@ from harness.lab.hosts import methods, restored
 from harness.lab.parts import Parts
 from harness.lab.states import Facts, Rung
 from harness.machine.command import MachineSpec
+from harness.machine.machine import Machine
 from harness.machine.saved_state import Method, SavedState, StateBroken
 
 HOST = Rung(MachineSpec("host"))
@@ -70,13 +71,17 @@ def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Restore:
         rung: Rung = HOST,
         ways: tuple[Method, ...] = tuple(Method),
         fails: dict[Method, Exception] | None = None,
+        then: Callable[[Machine], None] = lambda machine: None,
     ) -> tuple[VirtualHost | None, list[str]]:
         states, events = FakeStates(tmp_path, fails or {}), list(happens)
 
-        def fake_restore(spec: MachineSpec, state: SavedState, **_: object) -> object:
+        def fake_restore(
+            spec: MachineSpec, state: SavedState, *, meanwhile: Any, **_: object
+        ) -> object:
             event = events.pop(0)
             if event is not None:
                 raise event
+            meanwhile(cast(Machine, None))
             return SimpleNamespace(left=None, accelerator=None, state=state)
 
         monkeypatch.setattr(hosts, "States", lambda parts: states)
@@ -85,7 +90,8 @@ def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Restore:
             l0_qemu=None, placed_qemu=lambda: None, guest_files=lambda key: None
         ))  # fmt: skip
         key = RunKey(tmp_path / "key", "AAAA")
-        return restored(parts, rung, ways, key=key, evidence=tmp_path), states.done
+        host = restored(parts, rung, ways, key=key, evidence=tmp_path, meanwhile=then)
+        return host, states.done
 
     return go
 
@@ -130,6 +136,33 @@ def test_a_state_that_cannot_be_gone_on_with_is_made_again_once(
 
     assert host is not None
     assert done == ["make private", f"discard private: {error}", "make private"]
+
+
+def test_a_device_that_is_refused_says_nothing_against_the_state(
+    restore: Restore, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(machine: Machine) -> None:
+        raise QmpFailed("device_add", error_class="GenericError", description="no such device")
+
+    with pytest.raises(QmpFailed, match="no such device"):
+        restore(None, then=refuse)
+
+    assert caplog.text == ""
+
+
+def test_a_device_that_gets_no_answer_may_be_the_fault_of_the_state(restore: Restore) -> None:
+    answers = [QmpFailed("no answer to device_add within 60 s")]
+
+    def fall_silent(machine: Machine) -> None:
+        if answers:
+            raise answers.pop()
+
+    host, done = restore(None, None, then=fall_silent)
+
+    assert host is not None
+    assert [line.split(":")[0] for line in done] == [
+        "make private", "discard private", "make private",
+    ]  # fmt: skip
 
 
 def test_a_new_state_that_is_of_no_use_either_leads_to_the_next_way_and_then_to_a_boot(
