@@ -25,6 +25,7 @@ from harness.report.results import Phases
 from harness.report.rundir import RUN, RunDirectory
 from harness.report.steps_log import StepsLog
 from harness.report.summary import count, counts_line
+from harness.report.warnings_log import WarningsLog, read_warnings
 from harness.rules import load_rules, select
 from harness.settings import SETTINGS, Settings, find_file, load_settings
 from harness.spread import hooks as spread
@@ -139,8 +140,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Controller(config, run, spreading), "trapline-controller")
     config.pluginmanager.register(Tests(config), "trapline-tests")
     if RUN in config.stash:
-        steps = StepsLog(config.stash[RUN].path, worker=os.environ.get("PYTEST_XDIST_WORKER", ""))
-        config.pluginmanager.register(steps, "trapline-steps")
+        name = os.environ.get("PYTEST_XDIST_WORKER", "")
+        for kept in (StepsLog, WarningsLog):
+            plugin = kept(config.stash[RUN].path, worker=name)
+            config.pluginmanager.register(plugin, f"trapline-{kept.__name__}")
     config.pluginmanager.register(spread.Collecting(), "trapline-collecting")
 
 
@@ -336,5 +339,7 @@ class Controller:
         """Say the four numbers and where the rest is."""
         if self._usage:
             terminalreporter.write_line(f"ERROR: {self._usage}", red=True)
+        for line in read_warnings(self._run.path):
+            terminalreporter.write_line(f"WARNING {line}", yellow=True)
         if self._last_line:
             terminalreporter.write_line(f"{self._last_line}; {self._run.summary}")

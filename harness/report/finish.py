@@ -16,6 +16,7 @@ from harness.report.junit import tell_errors_from_failures
 from harness.report.results import Result, read_results
 from harness.report.rundir import RunDirectory
 from harness.report.summary import RunFacts, count, summarise
+from harness.report.warnings_log import read_warnings
 from harness.settings import Settings
 
 
@@ -54,7 +55,9 @@ def finish_run(
         counts=count(results),
     )
     run.facts.write_text(facts.to_json(), encoding="utf-8")
-    run.summary.write_text(summarise(results, facts, run.path), encoding="utf-8")
+    warnings = read_warnings(run.path)
+    text = summarise(results, facts, run.path, warnings=warnings)
+    run.summary.write_text(text, encoding="utf-8")
     if results:  # a mistyped option must not hide the verdicts of the run before
         run.become_latest()
     return results

@@ -68,10 +68,13 @@ def counts_line(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
 
 
-def summarise(results: Sequence[Result], facts: RunFacts, directory: Path) -> str:
+def summarise(
+    results: Sequence[Result], facts: RunFacts, directory: Path, *, warnings: Sequence[str] = ()
+) -> str:
     """Return the text of ``summary.txt``.
 
     :param directory: of the run; evidence is named relative to it.
+    :param warnings: what went another way than it should, without changing a verdict.
     """
     lines = [
         f"trapline {facts.versions.get('trapline', '')}: {counts_line(count(results))}",
@@ -85,6 +88,8 @@ def summarise(results: Sequence[Result], facts: RunFacts, directory: Path) -> st
         if found:
             lines += ["", f"{title} ({len(found)})"]
             lines += [line for result in found for line in _problem(result, facts, directory)]
+    if warnings:
+        lines += ["", f"Warnings ({len(warnings)})", *(f"  {line}" for line in warnings)]
     if reasons := _skips(results):
         lines += ["", "Skipped", *reasons]
     return "\n".join(lines) + "\n"
