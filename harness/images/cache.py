@@ -150,10 +150,13 @@ class Store:
         :param full: compute every hash, whatever sizes and times say.
         """
         try:
-            recorded = artifact.manifest().files
+            manifest = artifact.manifest()
             present = list_tree(artifact.dir)
         except (ImageError, OSError) as error:
             return [str(error).splitlines()[0]]
+        if (manifest.name, manifest.key) != (artifact.name, artifact.key):
+            return [f"it is {manifest.name} {manifest.key}"]
+        recorded = manifest.files
         seen = _stamp_of(present)
         stamp = artifact.dir.parent / "stamp.json"
         if not full and _read_json(stamp) == seen and seen.keys() == recorded.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import ImageError
+
+_PIECE = 1 << 20
+_ZEROS = memoryview(bytes(_PIECE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,9 @@ class Entry:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
             return cls(0, hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest(), "link")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(status.st_size, digest, "program" if status.st_mode & 0o111 else "file")
+        return cls(
+            status.st_size, hash_sparse(path), "program" if status.st_mode & 0o111 else "file"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,31 @@ def read_manifest(path: Path) -> Manifest:
             evidence=path,
             hint="trapline images rm removes what is damaged",
         ) from error
+
+
+def hash_sparse(path: Path) -> str:
+    """Return the SHA-256 of a file, hex; what was never written to it is not read.
+
+    Reading a hole makes the kernel clear a page for each page of it: of the memory of a saved
+    machine, most is holes, and the hash of zeros is four times as fast as reading them.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        size, at = os.fstat(file.fileno()).st_size, 0
+        while at < size:
+            try:
+                data = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                end = os.lseek(file.fileno(), data, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                data = end = size  # nothing but a hole is left
+            for start in range(at, data, _PIECE):
+                digest.update(_ZEROS[: min(_PIECE, data - start)])
+            for start in range(data, end, _PIECE):
+                digest.update(os.pread(file.fileno(), min(_PIECE, end - start), start))
+            at = end
+    return digest.hexdigest()
 
 
 def list_tree(root: Path) -> dict[str, os.stat_result]:

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import ImageError
-from harness.images.cache import Artifact, Store, _stamp_of, hash_tree, key_of
-from harness.images.manifest import list_tree, write_json
+from harness.images.cache import Artifact, Store, _stamp_of, hash_file, hash_tree, key_of
+from harness.images.manifest import hash_sparse, list_tree, write_json
 
 KEY = "k" * 20
 
@@ -114,6 +116,20 @@ def test_a_damaged_artifact_is_moved_away_and_made_again(
     assert hash_tree(again.dir) == before
     assert "thing" in caplog.text
     assert (store.root / "damaged").is_dir()
+
+
+@given(parts=st.lists(st.tuples(st.integers(0, 3 << 20), st.binary(max_size=5000)), max_size=4))
+def test_a_file_with_holes_has_the_hash_of_its_bytes(
+    parts: list[tuple[int, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("sparse") / "file"
+    with path.open("wb") as file:
+        for gap, data in parts:
+            file.seek(gap, os.SEEK_END)
+            file.write(data)
+        file.truncate(file.tell() + 12345)
+
+    assert hash_sparse(path) == hash_file(path)
 
 
 def test_damage_that_keeps_size_and_the_time_of_change_is_found(
