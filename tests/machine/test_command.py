@@ -24,9 +24,7 @@ HOST = virtual_host_spec(FILES, accel="kvm", nvme_disk="/r/nvme.img")
 ASSIGNED = [assigned_device("nvme", "0000:01:00.0"), assigned_device("edu", "0000:00:0c.0")]
 NESTED = nested_spec(accel="kvm", kernel="/k", initrd="/i", assigned=ASSIGNED)
 FIRMWARE = nested_spec(accel="tcg,thread=multi", assigned=ASSIGNED)
-SHIELDED = nested_spec(
-    accel="kvm", kernel="/k", initrd="/i", iommu=INTEL_IOMMU, assigned=ASSIGNED
-)
+SHIELDED = nested_spec(accel="kvm", kernel="/k", initrd="/i", iommu=INTEL_IOMMU, assigned=ASSIGNED)
 REFUSED = MachineSpec(
     "refused",
     accel="kvm",
