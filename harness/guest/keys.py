@@ -40,8 +40,8 @@ def make_key(directory: Path) -> RunKey:
 class HostKey:
     """The ed25519 key by which a system of ours is known."""
 
-    dropbear: bytes
-    """As dropbear keeps it: "ssh-ed25519" and seed with public half, as SSH strings."""
+    pair: bytes
+    """Seed with public half, 64 bytes."""
     public: str
     """Kind and base64, as in ``known_hosts``."""
 
@@ -52,9 +52,7 @@ def make_host_key() -> HostKey:
     raw = serialization.Encoding.Raw
     seed = key.private_bytes(raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
     point = key.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
-    kind = b"ssh-ed25519"
-    dropbear = b"".join(len(part).to_bytes(4, "big") + part for part in (kind, seed + point))
-    return HostKey(dropbear, f"ssh-ed25519 {_public_of(key)}")
+    return HostKey(seed + point, f"ssh-ed25519 {_public_of(key)}")
 
 
 def _public_of(key: Ed25519PrivateKey) -> str:

@@ -188,7 +188,7 @@ class Machine:
         try:
             return wait_until(
                 f"{self.spec.name}: {what} socket", condition,
-                timeout=timeout, guards=(self._check_started,),
+                timeout=timeout, guards=(self._check_started,), interval=0.01,
             )  # fmt: skip
         except WaitTimeout as error:
             raise LaunchFailed(

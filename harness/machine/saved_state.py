@@ -148,7 +148,7 @@ def _migrate(
     try:
         begin()
         status = wait_until(
-            f"{what} {qmp.name}", over, timeout=timeout, guards=(guard,), interval=0.02,
+            f"{what} {qmp.name}", over, timeout=timeout, guards=(guard,), interval=0.004,
             last_seen=lambda: json.dumps(last),
         )  # fmt: skip
     except (MachineError, WaitTimeout) as error:

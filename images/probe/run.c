@@ -387,7 +387,7 @@ static int run(int argc, char **argv)
 	}
 	why = watch(pid, &signals, &reaped, &status, &visited);
 	status = sweep(pid, &reaped, status);
-	if (!visited)
+	if (!visited && strcmp(why, "signal"))
 		let_in(pid);	/* how it ended is for the next who comes */
 	if (pidfile)
 		unlink(pidfile);

@@ -18,22 +18,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "probe.h"
 
-#define HOST_KEY	"/run/trapline-hostkey"
-#define BOOT_ID		"/run/trapline-boot-id"
+#define HOST_KEY	"/run/trapline/hostkey"
 #define SERVER_LOG	"/run/dropbear.log"
+#define BOOT_ID		"/run/trapline/boot-id"
+#define MACHINE_ID	"/run/trapline/machine-id"
+#define AUTHORIZED	"/run/trapline/authorized"
 
 #define DIGITS		"0123456789"
 #define HEX		DIGITS "abcdef"
-#define BASE64		DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/="
+#define BASE64		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" DIGITS "+/"
 
 /* What a line says, understood as a whole before anything is done. */
 struct wake {
@@ -43,8 +43,11 @@ struct wake {
 		u8 bytes[64];
 	} entropy;
 	const char *machine, *authorized;
-	u8 hostkey[256];
-	size_t hostkey_length;
+	/* As dropbear keeps it: two SSH strings, the kind, and the seed with the public half. */
+	struct {
+		u8 head[4 + 11 + 4];
+		u8 pair[64];
+	} hostkey;
 };
 
 /* A line that is refused is answered, and the next one may be better. */
@@ -56,29 +59,27 @@ static bool refuse(const char *what)
 	return false;
 }
 
-static int nibble(char c)
+/* Bytes of a base64 text, which may end in "=", or -1. */
+static ssize_t from_base64(const char *text, u8 *bytes, size_t room)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Bytes of a hex text, or -1. */
-static ssize_t from_hex(const char *text, u8 *bytes, size_t room)
-{
-	size_t length = strlen(text);
+	size_t length = strspn(text, BASE64), done = 0;
+	u32 bits = 0;
+	int have = 0;
 
 	errno = EINVAL;
-	if (length % 2 || length / 2 > room)
+	if (text[length + strspn(text + length, "=")] || length % 4 == 1)
 		return -1;
-	for (size_t i = 0; i < length / 2; i++) {
-		int high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
-
-		if (high < 0 || low < 0)
+	for (size_t i = 0; i < length; i++) {
+		bits = bits << 6 | (u32)(strchr(BASE64, text[i]) - BASE64);
+		have += 6;
+		if (have < 8)
+			continue;
+		have -= 8;
+		if (done == room)
 			return -1;
-		bytes[i] = (u8)(high << 4 | low);
+		bytes[done++] = (u8)(bits >> have);
 	}
-	return (ssize_t)(length / 2);
+	return (ssize_t)done;
 }
 
 static bool write_file(const char *path, const void *bytes, size_t length)
@@ -110,7 +111,7 @@ static bool read_clock(const char *text, struct timespec *clock)
 
 static bool read_entropy(const char *text, struct rand_pool_info *head, u8 *bytes, size_t room)
 {
-	ssize_t length = from_hex(text, bytes, room);
+	ssize_t length = from_base64(text, bytes, room);
 
 	head->entropy_count = (int)length * 8;
 	head->buf_size = (int)length;
@@ -119,10 +120,8 @@ static bool read_entropy(const char *text, struct rand_pool_info *head, u8 *byte
 
 static bool read_hostkey(const char *text, struct wake *wake)
 {
-	ssize_t length = from_hex(text, wake->hostkey, sizeof(wake->hostkey));
-
-	wake->hostkey_length = (size_t)length;
-	return length >= 32;
+	memcpy(wake->hostkey.head, "\0\0\0\013ssh-ed25519\0\0\0\100", sizeof(wake->hostkey.head));
+	return from_base64(text, wake->hostkey.pair, sizeof(wake->hostkey.pair)) == 64;
 }
 
 /* New bytes go in, and the generator is made anew from them at once (random(4)). */
@@ -138,23 +137,17 @@ static bool reseed(const struct wake *wake)
 	return done || refuse("reseed");
 }
 
-/* Machine id and boot id; the kernel keeps its own boot id, so ours is laid over it. */
+/* The system has them where they belong: by links, the boot id by a mount over the kernel's. */
 static bool name_machine(const char *text)
 {
 	char line[40];
 
 	snprintf(line, sizeof(line), "%.32s\n", text);
-	if (!write_file("/etc/machine-id", line, strlen(line)))
+	if (!write_file(MACHINE_ID, line, strlen(line)))
 		return false;
-	chmod("/etc/machine-id", 0444);
 	snprintf(line, sizeof(line), "%.8s-%.4s-%.4s-%.4s-%.12s\n", text, text + 8, text + 12,
 		 text + 16, text + 20);
-	if (!write_file(BOOT_ID, line, strlen(line)))
-		return false;
-	umount2("/proc/sys/kernel/random/boot_id", MNT_DETACH);
-	if (mount(BOOT_ID, "/proc/sys/kernel/random/boot_id", NULL, MS_BIND, NULL))
-		return refuse("boot id");
-	return true;
+	return write_file(BOOT_ID, line, strlen(line));
 }
 
 static bool change_keys(const struct wake *wake)
@@ -162,8 +155,8 @@ static bool change_keys(const struct wake *wake)
 	char line[200];
 
 	snprintf(line, sizeof(line), "ssh-ed25519 %s trapline\n", wake->authorized);
-	return write_file("/root/.ssh/authorized_keys", line, strlen(line)) &&
-	       write_file(HOST_KEY, wake->hostkey, wake->hostkey_length);
+	return write_file(AUTHORIZED, line, strlen(line)) &&
+	       write_file(HOST_KEY, &wake->hostkey, sizeof(wake->hostkey));
 }
 
 /* Each word once, in any order; false says which one is missing or cannot be understood. */
@@ -193,7 +186,7 @@ static bool understand(char *line, struct wake *wake)
 	if (strlen(wake->machine) != 32 || strspn(wake->machine, HEX) != 32)
 		return refuse("machine");
 	length = strlen(wake->authorized);
-	if (!length || length > 160 || strspn(wake->authorized, BASE64) != length)
+	if (!length || length > 160 || strspn(wake->authorized, BASE64 "=") != length)
 		return refuse("authorized");
 	return read_hostkey(hostkey, wake) || refuse("hostkey");
 }
@@ -342,9 +335,10 @@ const struct command wake_command = {
 	"  probe wake LINE -- SERVER [WORDS]\n"
 	"\n"
 	"Goes to the background and waits for lines such as\n"
-	"  clock=SECONDS.NANOSECONDS entropy=HEX machine=32_HEX authorized=BASE64 hostkey=HEX\n"
-	"Sets the wall clock, feeds and reseeds the random generator, writes machine id, boot id\n"
-	"(laid over the kernel's), authorized_keys and the host key; answers on the line with\n"
+	"  clock=SECONDS.NANOSECONDS entropy=BASE64 machine=HEX authorized=BASE64 hostkey=BASE64\n"
+	"where the host key is an ed25519 seed with its public half.\n"
+	"Sets the wall clock, feeds and reseeds the random generator, writes machine-id, boot-id,\n"
+	"authorized and hostkey in /run/trapline, which must be there, and answers on the line with\n"
 	"  awake, or refused WHAT: WHY\n"
 	"and from the first one on starts SERVER for each connection to port 22, its stdin and\n"
 	"stdout the connection (as dropbear -i wants it; the host key is " HOST_KEY ").\n",

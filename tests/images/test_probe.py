@@ -586,8 +586,8 @@ def test_await_looks_again_when_the_kernel_tells_something(probe: Path, tmp_path
 
 
 GOOD = {
-    "clock": "1700000000.000000001", "entropy": "5a" * 64, "machine": "0123456789abcdef" * 2,
-    "authorized": "AAAAC3NzaC1lZDI1NTE5AAAAIA==", "hostkey": "00" * 83,
+    "clock": "1700000000.000000001", "entropy": "Wlpa" * 20, "machine": "0123456789abcdef" * 2,
+    "authorized": "AAAAC3NzaC1lZDI1NTE5AAAAIA==", "hostkey": "AAAA" * 21 + "AA",
 }  # fmt: skip
 
 
@@ -663,10 +663,10 @@ def test_wake_names_the_word_that_is_missing(wake_line: IO[bytes], missing: str)
         ("clock", "1700000000x000000000"),
         ("clock", "9" * 13),
         ("entropy", ""),
-        ("entropy", "5a" * 31),
-        ("entropy", "5a" * 65),
-        ("entropy", "5a" * 32 + "5"),
-        ("entropy", "5g" * 32),
+        ("entropy", "Wlpa" * 10),
+        ("entropy", "Wlpa" * 22),
+        ("entropy", "Wlpa" * 11 + "W"),
+        ("entropy", "Wl-a" * 11),
         ("machine", "0" * 31),
         ("machine", "0" * 33),
         ("machine", "x" * 32),
@@ -675,9 +675,9 @@ def test_wake_names_the_word_that_is_missing(wake_line: IO[bytes], missing: str)
         ("authorized", "AAAA$(reboot)"),
         ("authorized", "A" * 161),
         ("hostkey", ""),
-        ("hostkey", "00" * 31),
-        ("hostkey", "00" * 257),
-        ("hostkey", "zz" * 83),
+        ("hostkey", "AAAA" * 21),
+        ("hostkey", "AAAA" * 22),
+        ("hostkey", "AA=A" * 21 + "AA"),
     ],
 )
 def test_wake_refuses_a_word_it_does_not_understand_before_it_does_anything(
