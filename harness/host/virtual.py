@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from harness.machine.machine import Machine
 from harness.machine.saved_state import SavedState, go_on, to_go_on
 from harness.parse.hmp import forwarded_port
 from harness.step import step
+from harness.wait import wait_until
 
 WAKE_UP_CALLS = 1
 """Seconds between two packets to an idle system of ours.
@@ -138,12 +140,23 @@ def wait_until_ready(machine: Machine, *, timeout: float) -> None:
             name="the guest does not say that it is ready",
         )  # fmt: skip
     except WaitTimeout as error:
+        if machine.console.closed:
+            _say_why_it_ended(machine)
         raise Unreachable(
             error.summary,
             seen=error.seen,
             evidence=error.evidence,
             hint="still booting: the computer is slow or busy; else the console says why",
         ) from error
+
+
+def _say_why_it_ended(machine: Machine) -> None:
+    """Raise the cause of the end of *machine*; its status comes a moment after its console ends."""
+    with contextlib.suppress(WaitTimeout):
+        wait_until(
+            f"{machine.spec.name}: cause of the end", lambda: None, timeout=2,
+            guards=(machine.check,),
+        )  # fmt: skip
 
 
 def log_in_over_forward(

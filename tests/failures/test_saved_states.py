@@ -151,7 +151,7 @@ def test_of_two_creators_at_once_one_makes_it_and_both_use_it(made: Made) -> Non
 
 LOOK = """
 cat /proc/sys/kernel/random/boot_id /etc/machine-id
-md5sum < /run/trapline-hostkey
+md5sum < /run/trapline/hostkey
 md5sum < /root/.ssh/authorized_keys
 head -c 32 /dev/urandom | md5sum
 cat /proc/sys/kernel/random/uuid
