@@ -151,7 +151,7 @@ def wait_until_ready(machine: Machine, *, timeout: float) -> None:
 
 
 def _say_why_it_ended(machine: Machine) -> None:
-    """Raise the cause of the end of *machine*; its status comes a moment after its console ends."""
+    """Raise why *machine* ended: its status comes a moment after the end of its console."""
     with contextlib.suppress(WaitTimeout):
         wait_until(
             f"{machine.spec.name}: cause of the end", lambda: None, timeout=2,
