@@ -189,7 +189,8 @@ class Store:
     def remove(self, artifact: Artifact) -> None:
         """Remove an artifact; what is building it or waits for it builds it again."""
         with hold(self._lock(artifact.name, artifact.key), f"remove {artifact.name}"):
-            doomed = Path(tempfile.mkdtemp(dir=self._directory("tmp"), prefix=f"{artifact.name}-"))
+            # Named as `_sweep` wants it: the lock says that somebody is at work there.
+            doomed = self._work_directory(f"{artifact.name}-{artifact.key}")
             with contextlib.suppress(FileNotFoundError):
                 artifact.dir.parent.rename(doomed / "removed")
             remove_tree(doomed)
@@ -281,12 +282,18 @@ class Store:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory tree, read-only or not, if it is there."""
+    """Remove a directory tree, read-only or not, if it is there; others may be removing it too."""
     if not path.is_dir():
         return
     for directory, _, _ in os.walk(path):
-        os.chmod(directory, 0o700)
-    shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(directory, 0o700)
+
+    def fail(_: object, __: str, caught: tuple[object, BaseException, object]) -> None:
+        if not isinstance(caught[1], FileNotFoundError):
+            raise caught[1]
+
+    shutil.rmtree(path, onerror=fail)
 
 
 @contextlib.contextmanager

@@ -212,7 +212,10 @@ class States:
                 if rung.nested is not None:
                     facts = _leave_guest(host, rung.nested, evidence, facts)
                 host.transport.close()
-                save(host.machine.qmp, state, guard=host.machine.check_alive)
+                save(
+                    host.machine.qmp, state, guard=host.machine.check_alive,
+                    idle=rung.host.accel.startswith("tcg"),
+                )  # fmt: skip
             finally:
                 host.close()
         (work / _FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")

@@ -15,6 +15,7 @@ migration state (edu) is saved as if it were new; the guest must find it again.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -29,6 +30,9 @@ from harness.wait import Guard, wait_until
 
 FILE_URI_SINCE = (8, 2)
 """First QEMU that takes ``file:`` as the address of a migration."""
+
+
+_HALTED = re.compile(r"\bHLT=([01])\b")
 
 
 class Method(StrEnum):
@@ -102,14 +106,22 @@ def _with_memory(
     )
 
 
-def save(qmp: Qmp, state: SavedState, *, guard: Guard, timeout: float = 120) -> None:
+def save(
+    qmp: Qmp, state: SavedState, *, guard: Guard, idle: bool = False, timeout: float = 120
+) -> None:
     """Stop the machine and save it. It is only good for being ended then.
 
+    :param idle: stop it when its vCPUs are halted. Needed under TCG for a machine with a guest of
+        its own: QEMU saves a vCPU that runs its guest, and refuses to load it
+        (``cpu_post_load``: "guest-mode inconsistent with migrated kernel nested state").
     :raise StateBroken: QEMU cannot; a device in it blocks that, or the disk is full.
     """
     with step("save %s", qmp.name):
         _set_capabilities(qmp, state.method)
-        qmp.execute("stop")
+        if idle:
+            _stop_idle(qmp, guard, timeout)
+        else:
+            qmp.execute("stop")
         _migrate(
             qmp,
             lambda: qmp.execute("migrate", {"uri": _address(qmp, state.devices, "cat >")}),
@@ -117,6 +129,24 @@ def save(qmp: Qmp, state: SavedState, *, guard: Guard, timeout: float = 120) -> 
             guard,
             timeout,
         )
+
+
+def _stop_idle(qmp: Qmp, guard: Guard, timeout: float) -> None:
+    def halted() -> bool:
+        qmp.execute("stop")
+        flags = _HALTED.findall(qmp.hmp("info registers -a"))
+        if flags and all(flag == "1" for flag in flags):
+            return True
+        qmp.execute("cont")
+        return False
+
+    try:
+        wait_until(
+            f"{qmp.name}: every vCPU halted", halted, timeout=timeout, guards=(guard,),
+            interval=0.05, hint="something in it keeps a vCPU busy",
+        )  # fmt: skip
+    except WaitTimeout as error:
+        raise StateBroken(error.summary, seen=error.seen, hint=error.hint) from error
 
 
 def go_on(qmp: Qmp, state: SavedState, *, guard: Guard, timeout: float = 60) -> None:

@@ -8,6 +8,8 @@
 ``deaf``      accept on QMP and never greet
 ``garbage``   greet with something that is not QMP
 ``hang-up``   accept on QMP, close at once, exit with 3
+``busy``      one of two vCPUs is halted the fourth time that registers are asked for
+``never-halts`` its vCPU is never halted
 ``late``      exit with 4 after the greeting
 ``no-console`` open no console
 ``old``       be of a version before ``file:`` addresses
@@ -30,6 +32,7 @@ import threading
 from collections.abc import Iterator
 
 HOW = os.environ.get("FAKE", "").split()
+STOPS: list[str] = []
 BLOCKED = "State blocked by non-migratable device '0000:00:04.0/nvme'"
 STATUS: dict[str, dict[str, object]] = {
     "failing": {"status": "failed", "error-desc": "No space left on device"},
@@ -103,11 +106,16 @@ def answer(peer: socket.socket, request: dict[str, object], console: list[socket
         os._exit(0)
 
 
-def result(command: str) -> dict[str, object]:
+def result(command: str) -> object:
     if command == "query-version":
         return {"qemu": {"major": 7, "minor": 2} if "old" in HOW else {"major": 10, "minor": 0}}
     if command == "query-migrate":
         return next((STATUS[word] for word in HOW if word in STATUS), {"status": "completed"})
+    if command == "human-monitor-command" and "busy" in HOW:
+        STOPS.append(command)
+        return f"CPU#0\r\nEIP=0 II=0 HLT=1\r\nCPU#1\r\nEIP=0 HLT={int(len(STOPS) > 3)}\r\n"
+    if command == "human-monitor-command" and "never-halts" in HOW:
+        return "CPU#0\r\nEIP=0 II=0 A20=1 SMM=0 HLT=0\r\n"
     return {"asked": os.getpid() if command == "pid" else command}
 
 

@@ -171,3 +171,24 @@ def test_a_machine_that_cannot_go_on_says_why_and_never_runs(
         )
 
     assert "cont" not in names_of(said_to(evidence))
+
+
+def test_a_machine_is_saved_when_all_of_its_vcpus_are_halted(start: Start, evidence: Path) -> None:
+    machine = start("busy")
+
+    save(machine.qmp, SavedState(evidence, Method.PLAIN), guard=machine.check_alive, idle=True)
+
+    names = names_of(said_to(evidence))
+    assert names == [*["stop", "human-monitor-command", "cont"] * 3,
+                     "stop", "human-monitor-command", "migrate"]  # fmt: skip
+
+
+def test_a_machine_that_is_never_idle_is_not_saved(start: Start, evidence: Path) -> None:
+    machine = start("never-halts")
+
+    with pytest.raises(StateBroken, match=r"every vCPU halted(.|\n)*next: something in it keeps"):
+        save(
+            machine.qmp, SavedState(evidence, Method.PLAIN), guard=machine.check_alive,
+            idle=True, timeout=0.2,
+        )  # fmt: skip
+    assert "migrate" not in names_of(said_to(evidence))
