@@ -98,6 +98,8 @@ class System:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Whoever starts us in the background of a script ignores it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.started.append(process)
         return process
