@@ -18,6 +18,8 @@ SSH_FORWARD = "tcp:127.0.0.1:{port}-:22"
 
 _QUIET = (
     "console=ttyS0 loglevel=5 random.trust_cpu=on rcupdate.rcu_expedited=1 mitigations=off"
+    # A check against boards of old that a vCPU fails which gets no time: "timer doesn't work".
+    " no_timer_check"
     # BARs that have a driver may be mapped by the probe too (CONFIG_IO_STRICT_DEVMEM).
     " iomem=relaxed"
 )

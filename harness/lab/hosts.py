@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -189,14 +190,20 @@ def restored(
                     break
                 states.discard(rung, way, facts, str(error))
                 continue
-            link = evidence / "boot"  # what was seen when the state was made
-            if not link.is_symlink():
-                link.symlink_to(state.directory / "evidence")
+            _copy_evidence(state.directory / "evidence", evidence / "boot")
             if rung.nested is not None:
                 host.left = Left(rung.nested, facts.nested_directory)
                 host.accelerator = facts.accelerator
             return host
     return None
+
+
+def _copy_evidence(seen: Path, place: Path) -> None:
+    """Keep what was *seen* when a state was made: states go, and are read-only."""
+    for path in (path for path in seen.rglob("*") if path.is_file()):
+        copy = place / path.relative_to(seen)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def open_physical(parts: Parts, *, key: RunKey, run: str) -> SshHost | LocalHost:

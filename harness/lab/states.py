@@ -14,12 +14,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness import paths
-from harness.errors import ImageError
+from harness.errors import ConfigError, ImageError
 from harness.guest.keys import make_key
 from harness.host.accelerator import Accel, Accelerator
 from harness.host.virtual import VirtualHost, wait_until_ready
@@ -222,7 +222,7 @@ class States:
 
     def _evict(self, keep: Artifact) -> None:
         """Remove what was not used for longest until the rest fits."""
-        cap = int(os.environ.get("TRAPLINE_STATES_CAP", CAP))
+        cap = cap_of(os.environ)
         with contextlib.suppress(OSError):  # damaged ones count for nobody
             remove_tree(self.store.root / "damaged")
         try:
@@ -254,6 +254,21 @@ def in_excess(
             total -= size
             go.append(one)
     return go
+
+
+def cap_of(environ: Mapping[str, str]) -> int:
+    """Return how many bytes all states together may take.
+
+    :raise ConfigError: ``TRAPLINE_STATES_CAP`` is no number of bytes.
+    """
+    text = environ.get("TRAPLINE_STATES_CAP", str(CAP))
+    found = re.fullmatch(r"(\d+)([KMG]?)", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ConfigError(
+            f"TRAPLINE_STATES_CAP is no number of bytes: {text!r}",
+            hint="8000000000, or 8G; M and K are known too",
+        )
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
 
 
 def states_store(root: Path | None = None) -> Store:

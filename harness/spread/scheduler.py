@@ -166,6 +166,10 @@ class Scheduler:
                 if len(self._has[node]) < wanted:
                     self._give(node)
         for node in up:
+            if self._plan is not None and all(n is node or n.shutting_down for n in up):
+                # The others have ended: who is left does what there is, worth it or not.
+                for _ in range(_WANTED - len(self._has[node])):
+                    self._give(node)
             if len(self._has[node]) < _WANTED:
                 # It runs what it has, then ends: its host makes place for the others.
                 if self._plan is not None:

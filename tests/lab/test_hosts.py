@@ -99,11 +99,14 @@ def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Restore:
 def test_the_best_way_is_taken_and_leads_to_what_was_seen_when_it_was_made(
     restore: Restore, tmp_path: Path
 ) -> None:
+    seen = tmp_path / "private" / "evidence" / "nested"
+    seen.mkdir(parents=True)
+    (seen / "console.log").write_text("trapline: ready")
     host, done = restore(None)
 
     assert host is not None and cast(Any, host).state.method is Method.PRIVATE
     assert done == ["make private"]
-    assert (tmp_path / "boot").readlink() == tmp_path / "private" / "evidence"
+    assert (tmp_path / "boot" / "nested" / "console.log").read_text() == "trapline: ready"
 
 
 def test_a_guest_that_was_left_in_it_is_known(restore: Restore) -> None:

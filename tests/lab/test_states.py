@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import ImageError
+from harness.errors import ConfigError, ImageError
 from harness.images.cache import Artifact, _stamp_of
 from harness.images.manifest import list_tree, write_json
 from harness.lab import states as module
@@ -458,3 +458,17 @@ def test_eviction_keeps_what_it_must_and_takes_the_oldest_first(
     if gone:
         sizes = {artifact: size for artifact, size, _ in there}
         assert sum(size for _, size, _ in left) + sizes[gone[-1]] > cap
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("300000000", 300000000), ("8G", 8 << 30), ("5m", 5 << 20), ("1K", 1024)]
+)
+def test_the_cap_is_bytes_or_has_a_unit(text: str, found: int) -> None:
+    assert module.cap_of({"TRAPLINE_STATES_CAP": text}) == found
+    assert module.cap_of({}) == module.CAP
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "8 GB", "1.5G"])
+def test_a_cap_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"TRAPLINE_STATES_CAP(.|\n)*next: "):
+        module.cap_of({"TRAPLINE_STATES_CAP": text})
