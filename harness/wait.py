@@ -7,6 +7,7 @@ panicked); they end it at once with the true cause.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -64,3 +65,12 @@ def wait_until(
         ) from None
     assert value is not None  # retry_if_result let only true values through
     return value
+
+
+def hear_guards(name: str, guards: Iterable[Guard], *, timeout: float = 2) -> None:
+    """Let a guard say why something of *name* ended; a process takes a moment to be dead.
+
+    Returns when *timeout* seconds have passed and none did.
+    """
+    with contextlib.suppress(WaitTimeout):
+        wait_until(f"{name}: cause of the end", lambda: None, timeout=timeout, guards=guards)

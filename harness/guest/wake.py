@@ -59,11 +59,11 @@ def wake(machine: Machine, authorized: str, *, timeout: float = 60) -> str:
             entropy=secrets.token_bytes(ENTROPY_BYTES),
             machine=secrets.token_hex(16),
         )
-        _say(machine, line, "wake", wanted="awake", timeout=timeout)
+        _say(machine, line, timeout)
     return host.public
 
 
-def _say(machine: Machine, line: str, what: str, *, wanted: str, timeout: float) -> None:
+def _say(machine: Machine, line: str, timeout: float) -> None:
     name, console = machine.spec.name, Path(machine.evidence) / "console.log"
     stream = wait_until(
         f"{name}: its second serial port",
@@ -89,12 +89,12 @@ def _say(machine: Machine, line: str, what: str, *, wanted: str, timeout: float)
             stream.settimeout(0.25)
             stream.sendall(line.encode())
             wait_until(
-                f"{name} wants to {what}", answered, timeout=timeout,
+                f"{name} wakes", answered, timeout=timeout,
                 guards=(machine.check,), interval=0,
             )  # fmt: skip
         except WaitTimeout as error:
             raise Unreachable(
-                f"{name}: it does not {what}", seen=said.decode(errors="replace"),
+                f"{name}: it does not wake", seen=said.decode(errors="replace"),
                 evidence=console, hint="the console says whether it still runs",
             ) from error  # fmt: skip
         except OSError as error:
@@ -103,9 +103,9 @@ def _say(machine: Machine, line: str, what: str, *, wanted: str, timeout: float)
                 f"{name}: its second serial port broke off", seen=str(error), evidence=console
             ) from error
     answer = said.decode(errors="replace").strip()
-    if answer != wanted:
+    if answer != "awake":
         raise Unreachable(
-            f"{name}: it refuses to {what}",
+            f"{name}: it refuses to wake",
             seen=answer,
             evidence=console,
             hint="is its image older than this trapline? `trapline images build` makes it again",

@@ -10,13 +10,16 @@ import shlex
 from collections.abc import Sequence
 
 from harness.host.virtual import VirtualHost
-from harness.host.virtual_spec import TEST_DEVICES, network_of, root_ports, test_device
-from harness.machine.command import Device
+from harness.host.virtual_spec import (
+    TEST_DEVICES,
+    TestDevice,
+    function_behind,
+    network_of,
+    test_device,
+)
 from harness.machine.machine import Machine
 from harness.step import step
 
-_PCI = "/sys/bus/pci/devices"
-_SLOT_OF = {port.id: int(port.addr, 0) for port in root_ports(4)}
 _LONGEST = 30
 """Seconds until the kernel must have seen a device."""
 
@@ -54,19 +57,19 @@ def settle(host: VirtualHost, names: Sequence[str]) -> None:
     if names:
         with step("find %s on %s", ", ".join(names), host.name):
             host.run(
-                _look_for([test_device(TEST_DEVICES[name]) for name in names]),
+                _look_for([TEST_DEVICES[name] for name in names]),
                 timeout=_LONGEST + 10,
             )
 
 
-def _look_for(devices: Sequence[Device]) -> str:
+def _look_for(devices: Sequence[TestDevice]) -> str:
     """Return the shell text that waits until the kernel shows every one of *devices*."""
     words, paths = ["set -e"], []
     for device in devices:
-        if device.bus.startswith("rp"):
-            paths.append(f"{_PCI}/0000:00:{_SLOT_OF[device.bus]:02x}.0/0000:*:00.0/config")
+        if device.comes_late:
+            paths.append(f"{function_behind(device.bus)}/config")
         else:
-            path = f"{_PCI}/0000:00:{int(device.addr, 0):02x}.0"
+            path = f"/sys/bus/pci/devices/0000:00:{int(device.addr, 0):02x}.0"
             words += [f"echo 1 > {path}/remove", "echo 1 > /sys/bus/pci/rescan"]
             paths.append(f"{path}/config")
     words.append(shlex.join(["probe", "await", "--timeout", str(_LONGEST), *paths]))

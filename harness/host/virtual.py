@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from harness.machine.machine import Machine
 from harness.machine.saved_state import SavedState, go_on, to_go_on
 from harness.parse.hmp import forwarded_port
 from harness.step import step
-from harness.wait import wait_until
+from harness.wait import hear_guards
 
 WAKE_UP_CALLS = 1
 """Seconds between two packets to an idle system of ours.
@@ -141,22 +140,13 @@ def wait_until_ready(machine: Machine, *, timeout: float) -> None:
         )  # fmt: skip
     except WaitTimeout as error:
         if machine.console.closed:
-            _say_why_it_ended(machine)
+            hear_guards(machine.spec.name, (machine.check,))
         raise Unreachable(
             error.summary,
             seen=error.seen,
             evidence=error.evidence,
             hint="still booting: the computer is slow or busy; else the console says why",
         ) from error
-
-
-def _say_why_it_ended(machine: Machine) -> None:
-    """Raise why *machine* ended: its status comes a moment after the end of its console."""
-    with contextlib.suppress(WaitTimeout):
-        wait_until(
-            f"{machine.spec.name}: cause of the end", lambda: None, timeout=2,
-            guards=(machine.check,),
-        )  # fmt: skip
 
 
 def log_in_over_forward(

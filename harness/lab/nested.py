@@ -12,7 +12,7 @@ from harness.guest.guest import Guest
 from harness.guest.ssh import SshTransport
 from harness.host.host import GuestFiles, Host
 from harness.host.virtual import VirtualHost, log_in_over_forward, wait_until_ready
-from harness.host.virtual_spec import TEST_DEVICES, assigned_device, nested_spec, root_ports
+from harness.host.virtual_spec import TEST_DEVICES, assigned_device, function_behind, nested_spec
 from harness.lab.assigned import Assigned
 from harness.machine.command import Device, MachineSpec
 from harness.machine.launch import Launch
@@ -212,8 +212,7 @@ def _signs_of(names: Sequence[str]) -> str:
     signs, enable = [], []
     for name in names:
         device = TEST_DEVICES[name]
-        slot = _SLOT_OF[device.guest_bus or device.bus]
-        function = f"/sys/bus/pci/devices/0000:00:{slot:02x}.0/0000:*:00.0"
+        function = function_behind(device.guest_bus or device.bus)
         signs.append(f"{function}/{device.guest_sign}")
         if not device.guest_driver:
             enable.append(f"for f in {function}; do echo 1 > $f/enable; done")
@@ -225,9 +224,6 @@ def _signs_of(names: Sequence[str]) -> str:
     return "\n".join(
         ["set -e", shlex.join(["probe", "await", "--timeout", str(_LONGEST), *signs]), *enable]
     )
-
-
-_SLOT_OF = {port.id: int(port.addr, 0) for port in root_ports(5)}
 
 
 def assigned_devices(

@@ -24,7 +24,7 @@ from qemu.qmp import ConnectError, ExecuteError, QMPClient
 from qemu.qmp import QMPError as ClientError
 
 from harness.errors import MachineDied, QmpFailed, WaitTimeout
-from harness.wait import Guard, wait_until
+from harness.wait import Guard, hear_guards
 
 log = logging.getLogger(__name__)
 
@@ -225,12 +225,8 @@ class Qmp:
         return answer
 
     def _ask_guards(self) -> None:
-        """Let a guard say why the connection ended; a process takes a moment to be dead."""
         if self._guards:
-            with contextlib.suppress(WaitTimeout):
-                wait_until(
-                    f"{self.name}: cause of the end", lambda: None, timeout=2, guards=self._guards
-                )
+            hear_guards(self.name, self._guards)
 
     def hmp(self, line: str, *, timeout: float = 60) -> str:
         """Execute a human monitor command and return its text with plain line ends."""
