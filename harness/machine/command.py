@@ -7,6 +7,7 @@ The vIOMMU comes first: vfio-pci takes its DMA address space when it is realised
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -40,14 +41,13 @@ class Device:
     bus: str = ""
     addr: str = ""
     options: Options = field(default_factory=dict)
+    socket: str = ""
+    """Unix socket of the process that is the device (``vfio-user-pci``)."""
 
-    def arguments(self) -> dict[str, str | int | bool]:
+    def arguments(self) -> dict[str, object]:
         """Return its properties as `device_add` and ``-device`` want them."""
-        head: dict[str, str | int | bool] = {}
-        for key, value in (("id", self.id), ("bus", self.bus), ("addr", self.addr)):
-            if value:
-                head[key] = value
-        return head | dict(self.options)
+        address = {"socket": {"type": "unix", "path": self.socket}} if self.socket else {}
+        return {**self._place(), **address, **self.options}
 
     def having(self, **options: str | int | bool) -> Device:
         """Return a copy with *options* added (``_`` in a name stands for ``-``)."""
@@ -55,7 +55,13 @@ class Device:
         return replace(self, options={**self.options, **added})
 
     def __str__(self) -> str:
-        return option_string(self.driver, self.arguments())
+        if self.socket:  # an address of a socket cannot be said as key=value
+            return json.dumps({"driver": self.driver, **self.arguments()})
+        return option_string(self.driver, {**self._place(), **self.options})
+
+    def _place(self) -> dict[str, str]:
+        named = {"id": self.id, "bus": self.bus, "addr": self.addr}
+        return {key: value for key, value in named.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -138,6 +139,16 @@ def test_a_device_says_the_same_to_the_monitor_as_on_the_command_line() -> None:
     device = Device("edu", "edu", "pcie.0", "0xc", {"dma_mask": "0xff"})
 
     assert device.arguments() == {"id": "edu", "bus": "pcie.0", "addr": "0xc", "dma_mask": "0xff"}
+
+
+def test_a_device_behind_a_socket_is_said_in_json() -> None:
+    device = Device("vfio-user-pci", "fake", "rp0", "0", {"x-send-queued": True}, "/run/a,b.sock")
+
+    assert json.loads(str(device)) == {
+        "driver": "vfio-user-pci", "id": "fake", "bus": "rp0", "addr": "0",
+        "socket": {"type": "unix", "path": "/run/a,b.sock"}, "x-send-queued": True,
+    }  # fmt: skip
+    assert json.loads(str(device)) == {"driver": device.driver, **device.arguments()}
 
 
 def test_a_machine_may_start_paused_and_take_further_words() -> None:
