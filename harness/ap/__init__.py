@@ -1,0 +1,1 @@
+"""AP hosts: adapters modelled in Python behind the gdbstub; the words over sysfs."""
