@@ -157,6 +157,7 @@ u16 vfio_command_read(const struct vfio *vfio);
 void vfio_command_change(const struct vfio *vfio, u16 set, u16 clear);
 volatile u8 *vfio_map(const struct vfio *vfio, u32 index, u64 offset, u64 length, bool write);
 int vfio_edu_dma(int argc, char **argv);
+int vfio_drive(int argc, char **argv);
 
 /* kvm_guest.c: the smallest 64-bit guest */
 enum kvm_op { KVM_OP_NONE, KVM_OP_MOV, KVM_OP_CPUID };

@@ -197,7 +197,9 @@ static int run(int argc, char **argv)
 		return vfio_edu_dma(argc, argv);
 	if (!strcmp(what, "reset"))
 		return reset(argc, argv);
-	misuse("vfio info, read, write, map, edu-dma or reset");
+	if (!strcmp(what, "drive"))
+		return vfio_drive(argc, argv);
+	misuse("vfio info, read, write, map, edu-dma, reset or drive");
 }
 
 const struct command vfio_command = {
@@ -227,6 +229,19 @@ const struct command vfio_command = {
 	"      stray_write=blocked|reached   the device wrote it (reached: a page changed)\n"
 	"      --control maps the bystander at B: both must then be leaked and reached\n"
 	"  probe vfio reset BDF\n"
-	"      reset=ok|unsupported\n",
+	"      reset=ok|unsupported\n"
+	"  probe vfio drive BDF\n"
+	"      ready=yes, then obeys stdin, a line for a line, until its end:\n"
+	"      map IOVA                  iova=0x… phys=0x…   a page of zeroes for the device\n"
+	"      unmap IOVA                unmapped=0x…\n"
+	"      put IOVA HEX              put=N               bytes of such a page\n"
+	"      get IOVA LENGTH           data=HEX\n"
+	"      read REGION OFFSET WIDTH  value=0x…\n"
+	"      write REGION OFFSET WIDTH VALUE   written=0x…\n"
+	"      interrupts intx|msi|msix N        vectors=N   (0: off)\n"
+	"      wait VECTOR MILLISECONDS  count=N             how often it came, 0 if it did not\n"
+	"      master 0|1                command=0x…\n"
+	"      reset                     reset=ok\n"
+	"      What cannot be is answered by error=ERRNO, error=range, error=command …\n",
 	.run = run,
 };

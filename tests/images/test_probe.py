@@ -135,6 +135,8 @@ def test_help_of_a_subcommand_shows_its_syntax(probe: Path, name: str) -> None:
         "edu poke FILE --address 0x10000000 --value 1",
         "vfio",
         "vfio edu-dma 0000:00:00.0 --iova 1",
+        "vfio drive",
+        "vfio drive 0000:00:00.0 now",
         "kvm --op mov",
         "kvm --op halt --count 1",
         "kvm --deadline soon",
