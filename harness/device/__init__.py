@@ -1,0 +1,1 @@
+"""PCI devices written in Python and served over the vfio-user protocol."""

@@ -1,0 +1,168 @@
+"""Serving a device on a Unix socket: one thread, one client at a time.
+
+::
+
+    with serve(Adder()) as served:
+        argv += ["-device", served.qemu_device]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import socket
+import tempfile
+import threading
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from harness.device.access_log import AccessLog
+from harness.device.device import Device
+from harness.device.protocol import Refused
+from harness.device.session import Session
+from harness.device.wire import Wire
+from harness.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_KEPT: Final = 1000
+_PATH_MOST: Final = 107
+_GOODBYE: Final = 5.0
+"""Seconds a handler has to come back when we close."""
+
+
+class Served:
+    """A device that is being served; a context manager. The device outlives its clients."""
+
+    session_class: type[Session] = Session
+
+    def __init__(self, device: Device, path: Path | None = None) -> None:
+        self.device = device
+        self._private = None if path is not None else tempfile.mkdtemp(prefix="trapline-device-")
+        self.socket = path if path is not None else Path(self._private or "", "device.sock")
+        """Where QEMU connects to."""
+        self.peer_errors: deque[Refused] = deque(maxlen=_KEPT)
+        """What was wrong with messages of clients."""
+        self.failures: deque[Exception] = deque(maxlen=_KEPT)
+        """Exceptions of the device's own code."""
+        self.clients = 0
+        """How many clients have connected."""
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+        self._closing = False
+        self._listener = self._listen()
+        self._thread = threading.Thread(
+            target=self._serve, name=f"device {device.id}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def accesses(self) -> AccessLog:
+        """Return the log of trapped accesses."""
+        return self.device.log
+
+    @property
+    def resets(self) -> int:
+        """Return how often the device was reset, for whatever cause."""
+        return self.device.resets.total()
+
+    @property
+    def connected(self) -> bool:
+        """Say whether a client is there and agreed on a version."""
+        session = self._session
+        return session is not None and session.negotiated
+
+    @property
+    def qemu_device(self) -> str:
+        """Return the value of QEMU's ``-device`` for it, in JSON, without bus and address."""
+        return json.dumps(self.qemu_properties)
+
+    @property
+    def qemu_properties(self) -> dict[str, object]:
+        """Return the properties of QEMU's ``vfio-user-pci`` for it."""
+        return {
+            "driver": "vfio-user-pci",
+            "socket": {"type": "unix", "path": str(self.socket)},
+        }
+
+    def disconnect(self) -> None:
+        """Drop the client that is there, as a server that died would."""
+        session = self._session
+        if session is not None:
+            session.wire.shut()
+
+    def close(self) -> None:
+        """Stop serving; descriptors, memory, socket and thread are gone after it."""
+        with self._lock:
+            self._closing = True
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self.disconnect()
+        self._thread.join(_GOODBYE)
+        if self._thread.is_alive():
+            log.error("device %s: a handler does not come back; its thread stays", self.device.id)
+            return
+        self._listener.close()
+        self.device.close()
+        self.socket.unlink(missing_ok=True)
+        if self._private is not None:
+            shutil.rmtree(self._private, ignore_errors=True)
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _listen(self) -> socket.socket:
+        text = str(self.socket)
+        if len(text.encode()) > _PATH_MOST:
+            raise ConfigError(f"{text}: a socket's path has at most {_PATH_MOST} bytes")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(text)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(f"{text}: cannot listen there: {error}") from error
+        listener.listen(4)
+        return listener
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with contextlib.closing(connection):
+                session = self.session_class(
+                    Wire(connection), self.device, self.peer_errors, self.failures
+                )
+                with self._lock:
+                    if self._closing:
+                        return
+                    self._session = session
+                    self.clients += 1
+                try:
+                    session.run()
+                except Exception as failure:
+                    log.exception("device %s: serving a client failed", self.device.id)
+                    self.failures.append(failure)
+                finally:
+                    self._session = None
+
+
+def serve(device: Device, path: Path | None = None) -> Served:
+    """Serve *device* on a Unix socket, in a private directory if no *path* is given.
+
+    :raise ConfigError: the socket cannot be made there.
+    """
+    return Served(device, path)
