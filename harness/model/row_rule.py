@@ -43,6 +43,12 @@ class RowRule(enum.StrEnum):
     89d5202edc, 2.12)."""
     NO_EMULATION = "MAP-35"
     """The machine has ``vfio-no-msix-emulation`` (pseries): no table (``vfio_msix_setup()``)."""
+    USER_PBA = "MAP-38"
+    """With vfio-user the PBA is a window of its own above all else, always
+    (``vfio_user_msix_setup()``, 10.1)."""
+    GROWN = "MAP-39"
+    """The container of a BAR below a page that once filled its page stays that large
+    (``vfio_sub_page_bar_update_mapping()``)."""
     INTX = "INT-07"
     """A pending INTx without KVM's help disables all mmaps (``vfio_intx_interrupt()``)."""
     ROM = "NM-06"

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from harness.model.address import AddressRange
+from harness.model.expectation import Space
 from harness.model.pci import PciFunction
 from harness.model.version import KernelVersion, QemuVersion
 from harness.model.vfio_mapping import RegionFacts, VfioOptions, VfioState
+
+
+class Transport(enum.StrEnum):
+    """How QEMU reaches the device."""
+
+    KERNEL = "kernel"
+    """``vfio-pci``: a function of the host, through Linux."""
+    USER = "vfio-user"
+    """``vfio-user-pci``: a server behind a socket (``hw/vfio-user/pci.c``, QEMU 10.1). No quirk
+    is set up, no option changes the map, and the PBA is always read from the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,16 @@ class VfioCase:
     part of that path, with fd passing the id of the device."""
     device_id: str | None = None
     """``id=`` of the device, to judge owners."""
+    transport: Transport = Transport.KERNEL
+    """With `Transport.USER` *kernel* counts for nothing and *regions* for everything."""
+    order: tuple[int, ...] = ()
+    """BARs (6: the ROM) in the order in which they came to decode where they do: of two that
+    overlap the later wins. Empty: none overlaps another."""
+    grown: Collection[int] = ()
+    """BARs below a page that have been on a page boundary since the start: their container
+    keeps the size of a page, wherever they go (``vfio_sub_page_bar_update_mapping()``)."""
+    let_through: Mapping[Space, tuple[AddressRange, ...]] | None = None
+    """What the bridges above pass on, by space; None: everything."""
 
     @property
     def prefix(self) -> str:

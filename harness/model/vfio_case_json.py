@@ -17,25 +17,33 @@
      "regions": {"0": {"mappable": true, "msix_mappable": true,
                        "sparse": [["0x0", "0x2000"]]}},     start and size; null: no capability
      "rom_address": "0xfe900000",
-     "neighbours": [["0xfe801000", "0x100"]]}
+     "neighbours": [["0xfe801000", "0x100"]],
+     "transport": "kernel",                or "vfio-user"
+     "order": [0, 2],                      of BARs that overlap, the later on top
+     "grown": [4],                         BARs below a page that filled one before
+     "let_through": {"memory": [["0xfe000000", "0x100000"]], "I/O": []}}   null: no bridge
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Collection
-from typing import Final
+from typing import Final, TypeVar
 
 from harness.model.address import AddressRange
+from harness.model.expectation import Space
 from harness.model.json_fields import Fields, as_number
 from harness.model.pci_json import function_from_dict, function_to_dict
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_case import VfioCase
+from harness.model.vfio_case import Transport, VfioCase
 from harness.model.vfio_mapping import RegionFacts, VfioOptions, VfioState
+
+_Choice = TypeVar("_Choice", bound=enum.StrEnum)
 
 _KEYS: Final = (
     "function bar_addresses kernel qemu kvm page name device_id options state"
-    " subpage_reserved regions rom_address neighbours"
+    " subpage_reserved regions rom_address neighbours transport order grown let_through"
 )
 
 
@@ -63,6 +71,12 @@ def case_to_dict(case: VfioCase) -> dict[str, object]:
         },
         "rom_address": None if case.rom_address is None else f"{case.rom_address:#x}",
         "neighbours": _from_ranges(case.neighbours),
+        "transport": str(case.transport),
+        "order": list(case.order),
+        "grown": sorted(case.grown),
+        "let_through": None
+        if case.let_through is None
+        else {str(space): _from_ranges(gates) for space, gates in case.let_through.items()},
     }
 
 
@@ -101,9 +115,28 @@ def case_from_dict(values: object) -> VfioCase:
         },
         rom_address=read.number("rom_address") if read.has("rom_address") else None,
         neighbours=_ranges(read.items("neighbours"), "neighbours"),
+        transport=_one_of(Transport, read.text("transport", "kernel"), "file.transport"),
+        order=tuple(as_number(bar, "file.order") for bar in read.items("order")),
+        grown=tuple(as_number(bar, "file.grown") for bar in read.items("grown")),
+        let_through=_gates(read),
         name=read.text("name", ""),
         device_id=read.optional_text("device_id"),
     )
+
+
+def _gates(read: Fields) -> dict[Space, tuple[AddressRange, ...]] | None:
+    if not read.has("let_through"):
+        return None
+    gates = Fields(read.value("let_through"), "file.let_through", " ".join(Space))
+    return {space: _ranges(gates.items(space), f"let_through.{space}") for space in Space}
+
+
+def _one_of(kind: type[_Choice], text: str, where: str) -> _Choice:
+    try:
+        return kind(text)
+    except ValueError as error:
+        known = ", ".join(str(choice) for choice in kind)
+        raise ValueError(f"{where}: expected one of {known}, found {text!r}") from error
 
 
 def _options(value: object) -> VfioOptions:

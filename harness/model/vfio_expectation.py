@@ -2,12 +2,13 @@
 
 Layers of a BAR from bottom to top, as QEMU stacks memory regions: ``base BAR n`` (i/o, since
 3a286732d1, 2.12; covered by the next wherever the device has bytes), ``BAR n`` (i/o),
-``mmaps[i]`` (ramd), quirk windows, ``msix-table``, ``msix-pba``. A layer shows where nothing
-above it does, and one layer cut in two by another makes two rows.
+``mmaps[i]`` (ramd), quirk windows, ``msix-table``, ``msix-pba`` or ``VFIO MSIX PBA``. A layer
+shows where nothing above it does, and one layer cut in two by another makes two rows.
 
-Not modelled: ``romfile=``, several regions in one mediated device beyond its BARs, and a BAR
-below a page that was moved off a page boundary after it had been on one (``base BAR n`` then
-keeps the size of a page, for ``vfio_sub_page_bar_update_mapping()`` never shrinks it).
+BARs themselves are stacked too: one that fills its page is below all others, and of others
+that overlap the one that came last is on top (``memory_region_add_subregion_overlap()``).
+
+Not modelled: ``romfile=``, and several regions in one mediated device beyond its BARs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from harness.model.layers import Layer, Piece, paint
 from harness.model.memory_map import Kind
 from harness.model.pci import BarKind
 from harness.model.row_rule import RowRule
-from harness.model.vfio_case import VfioCase
+from harness.model.vfio_case import Transport, VfioCase
 from harness.model.vfio_mapping import (
     GuestBar,
     GuestLayout,
@@ -43,11 +44,13 @@ def expect_vfio(case: VfioCase) -> Expectation:
     if not case.qemu.has(2, 9):
         raise ValueError(f"QEMU {case.qemu} prints no types in flat views; 2.9 is the first")
     layout = guest_layout(case.function, case.options, page=case.page, qemu=case.qemu)
-    facts = region_facts_of_linux(case.function, case.kernel, case.page, case.subpage_reserved)
+    facts: dict[int, RegionFacts] = {}
+    if case.transport is Transport.KERNEL:
+        facts = region_facts_of_linux(case.function, case.kernel, case.page, case.subpage_reserved)
     facts.update(case.regions)
-    builder = _Builder(case, facts, layout)
     bars = {bar.index: bar for bar in layout.bars}
     _check(case, bars)
+    builder = _Builder(case, facts, layout)
 
     rows: list[tuple[Space, ExpectedRow]] = []
     windows: list[Window] = []
@@ -55,17 +58,9 @@ def expect_vfio(case: VfioCase) -> Expectation:
         for window, expected in builder.bar(bars[index]):
             windows.append(window)
             rows += [(window.space, row) for row in expected]
-    if case.rom_address is not None:
-        window = Window(
-            ROM_BAR, Space.MEMORY, AddressRange(case.rom_address, case.function.rom_size)
-        )
-        rom = Layer(
-            AddressRange(0, window.range.size), Kind.IO, f"vfio[{case.prefix}].rom", RowRule.ROM
-        )
+    for window, expected in builder.rom():
         windows.append(window)
-        rows += [
-            (Space.MEMORY, builder.row(Piece(rom.range, rom), window.range.start, Space.MEMORY))
-        ]
+        rows += [(window.space, row) for row in expected]
     return Expectation(
         name=case.prefix,
         windows=tuple(windows),
@@ -86,11 +81,14 @@ def _check(case: VfioCase, bars: Mapping[int, GuestBar]) -> None:
             raise ValueError(f"BAR {index} of {bar.size:#x} bytes cannot be at {address:#x}")
         here = AddressRange(address, bar.size)
         for space, there, other in taken:
-            if space is _space(bar) and here.overlaps(there):
+            if space is _space(bar) and here.overlaps(there) and not case.order:
                 raise ValueError(f"BAR {index} at {here} overlaps BAR {other} at {there}")
         taken.append((_space(bar), here, index))
     if case.rom_address is not None and not case.function.rom_size:
         raise ValueError(f"an address for the ROM, which {case.prefix} has not")
+    lost = set(case.bar_addresses) - set(case.order)
+    if case.order and lost:
+        raise ValueError(f"BAR {min(lost)} has an address but no place in the order")
 
 
 def _space(bar: GuestBar) -> Space:
@@ -114,33 +112,75 @@ class _Builder:
             igd_gms=case.options.igd_gms,
             nvidia_window=case.state.nvidia_window,
         )
-        self.quirks = quirk_windows(context)
+        self.quirks = quirk_windows(context) if case.transport is Transport.KERNEL else ()
+        self.stack = self.stacked()
+
+    def stacked(self) -> tuple[tuple[int, Space, AddressRange], ...]:
+        """Return what decodes, with its place, the lower first."""
+        addresses = self.case.bar_addresses
+        order = self.case.order or tuple(sorted(addresses))
+        found: list[tuple[int, int, int, Space, AddressRange]] = []
+        for bar in self.layout.bars:
+            if bar.index in addresses:
+                # A BAR that fills its page gives way to all others in it (priority 0 against 1).
+                priority = 0 if self.fills_page(bar, self.areas(bar)) else 1
+                place = AddressRange(addresses[bar.index], self.shown_size(bar))
+                found.append((priority, order.index(bar.index), bar.index, _space(bar), place))
+        if self.case.rom_address is not None:
+            turn = order.index(ROM_BAR) if ROM_BAR in order else len(order)
+            place = AddressRange(self.case.rom_address, self.case.function.rom_size)
+            found.append((1, turn, ROM_BAR, Space.MEMORY, place))
+        return tuple((index, space, place) for _, _, index, space, place in sorted(found))
+
+    def shown_size(self, bar: GuestBar) -> int:
+        """Return the size of its outermost region."""
+        areas = self.areas(bar)
+        larger = self.fills_page(bar, areas) or self.has_grown(bar, areas)
+        return max(bar.size, self.case.page) if larger else bar.size
 
     def bar(self, bar: GuestBar) -> list[tuple[Window, tuple[ExpectedRow, ...]]]:
         """Return each window of the BAR with its rows."""
-        address = self.case.bar_addresses[bar.index]
-        space = _space(bar)
-        size = bar.size
-        areas = self.areas(bar)
-        if self.fills_page(bar, areas):
-            size = max(size, self.case.page)
-        window = AddressRange(address, size)
-        layers = self.layers(bar, areas)
-        # A BAR that fills its page gives way to all others in it (priority 0 against 1).
-        parts = [window]
-        if size > bar.size:
-            for other in self.others(bar):
-                parts = [piece for part in parts for piece in _without(part, other)]
+        place = AddressRange(self.case.bar_addresses[bar.index], self.shown_size(bar))
+        return self.pieces(bar.index, _space(bar), place, self.layers(bar, self.areas(bar)))
+
+    def rom(self) -> list[tuple[Window, tuple[ExpectedRow, ...]]]:
+        """Return each window of the expansion ROM with its rows."""
+        if self.case.rom_address is None:
+            return []
+        place = AddressRange(self.case.rom_address, self.case.function.rom_size)
+        name = f"vfio[{self.case.prefix}].rom"
+        layer = Layer(AddressRange(0, place.size), Kind.IO, name, RowRule.ROM)
+        return self.pieces(ROM_BAR, Space.MEMORY, place, (layer,))
+
+    def pieces(
+        self, index: int, space: Space, place: AddressRange, layers: tuple[Layer, ...]
+    ) -> list[tuple[Window, tuple[ExpectedRow, ...]]]:
+        """Return what shows of *layers* at *place*: not what is below others, or shut out."""
+        parts = [place]
+        for other in self.above(index, space):
+            parts = [piece for part in parts for piece in _without(part, other)]
+        if self.case.let_through is not None:
+            gates = _joined(self.case.let_through.get(space, ()))
+            seen = [part.intersection(gate) for part in parts for gate in gates]
+            parts = [part for part in seen if part is not None]
         return [
             (
-                Window(bar.index, space, part),
+                Window(index, space, part),
                 tuple(
-                    self.row(piece, address, space)
-                    for piece in paint(part.shifted(-address), layers)
+                    self.row(piece, place.start, space)
+                    for piece in paint(part.shifted(-place.start), layers)
                 ),
             )
             for part in parts
         ]
+
+    def above(self, index: int, space: Space) -> list[AddressRange]:
+        """Return what wins against BAR *index* where both decode."""
+        turn = [place[0] for place in self.stack].index(index)
+        mine = [there for _, where, there in self.stack[turn + 1 :] if where is space]
+        bar = next((bar for bar in self.layout.bars if bar.index == index), None)
+        filling = bar is not None and self.fills_page(bar, self.areas(bar))
+        return [*mine, *self.case.neighbours] if filling else mine
 
     def row(self, piece: Piece, address: int, space: Space) -> ExpectedRow:
         """Return the row that *piece* of a BAR at *address* makes."""
@@ -183,16 +223,11 @@ class _Builder:
         aligned = self.case.bar_addresses[bar.index] % self.case.page == 0
         return bool(areas) and areas == whole and bar.region_size < self.case.page and aligned
 
-    def others(self, bar: GuestBar) -> list[AddressRange]:
-        """Return the memory BARs that win against one that fills its page."""
-        mine = [
-            AddressRange(self.case.bar_addresses[other.index], other.size)
-            for other in self.layout.bars
-            if other.index in self.case.bar_addresses
-            and other.index != bar.index
-            and _space(other) is _space(bar)
-        ]
-        return [*mine, *self.case.neighbours]
+    def has_grown(self, bar: GuestBar, areas: tuple[AddressRange, ...]) -> bool:
+        """Say whether it filled a page before and does not now; nothing makes it shrink."""
+        whole = (AddressRange(0, bar.region_size),) if bar.region_size else ()
+        filled = bar.index in self.case.grown and bool(areas) and areas == whole
+        return filled and bar.region_size < self.case.page and not self.fills_page(bar, areas)
 
     def layers(self, bar: GuestBar, areas: tuple[AddressRange, ...]) -> tuple[Layer, ...]:
         """Return the layers of the BAR, bottom first."""
@@ -200,9 +235,9 @@ class _Builder:
         fills = self.fills_page(bar, areas)
         region_size = max(bar.region_size, self.case.page if fills else 0)
         base = f"{self.case.prefix} base BAR {bar.index}"
-        layers = [
-            Layer(AddressRange(0, max(bar.size, region_size)), Kind.IO, base, RowRule.RELOCATED, 1)
-        ]
+        behind = RowRule.GROWN if self.has_grown(bar, areas) else RowRule.RELOCATED
+        size = max(self.shown_size(bar), region_size)
+        layers = [Layer(AddressRange(0, size), Kind.IO, base, behind, 1)]
         quirks: list[Layer] = []
         if region_size:
             region = AddressRange(0, region_size)
@@ -239,7 +274,9 @@ class _Builder:
             return layers
         if msix.table_bar == bar.index and not self.case.options.no_msix_emulation:
             layers.append(Layer(msix.table, Kind.IO, "msix-table", RowRule.TABLE))
-        if msix.pba_bar == bar.index and self.case.state.pba_shown:
+        if msix.pba_bar == bar.index and self.case.transport is Transport.USER:
+            layers.append(Layer(msix.pba, Kind.IO, "VFIO MSIX PBA", RowRule.USER_PBA, 1))
+        elif msix.pba_bar == bar.index and self.case.state.pba_shown:
             layers.append(Layer(msix.pba, Kind.IO, "msix-pba", RowRule.PBA))
         return layers
 
@@ -255,6 +292,8 @@ class _Builder:
             slow = RowRule.SUBPAGE_SLOW if size < case.page else RowRule.NOT_MAPPABLE
             return slow, RowRule.WHOLE
         slow, mapped = RowRule.NOT_MAPPABLE, RowRule.WHOLE
+        if facts.sparse and not areas:
+            return slow, mapped  # mmap() failed
         if areas != ((AddressRange(0, size),) if size else ()):
             slow, mapped = RowRule.SPARSE, RowRule.SPARSE
             if table is not None and areas == beside_table_pages(size, table, case.page):
@@ -274,3 +313,14 @@ def _without(part: AddressRange, other: AddressRange) -> list[AddressRange]:
         return [part]
     ends = ((part.start, other.start), (other.end, part.end))
     return [AddressRange.of(start, end) for start, end in ends if start < end]
+
+
+def _joined(ranges: tuple[AddressRange, ...]) -> list[AddressRange]:
+    """Return *ranges* with those that touch made one: QEMU shows no seam between them."""
+    joined: list[AddressRange] = []
+    for part in sorted(ranges):
+        if joined and part.start <= joined[-1].end:
+            last = joined.pop()
+            part = AddressRange.of(last.start, max(last.end, part.end))
+        joined.append(part)
+    return joined

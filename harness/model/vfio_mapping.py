@@ -130,6 +130,8 @@ def mapped_areas(
         return ()
     whole = (AddressRange(0, size),)
     areas = whole if facts.sparse is None else facts.sparse
+    if any(area.start % page for area in areas):
+        return ()  # mmap() refuses one, and vfio_region_mmap() takes the others back
     # ae0215b2bb (2.12) made QEMU look at the capability.
     may_map_table = facts.msix_mappable and qemu.has(2, 12)
     if table is None or may_map_table or areas != whole:
@@ -232,8 +234,8 @@ def relocate_msix(
 
 
 def _check_fits(bars: Mapping[int, GuestBar], msix: MsixCapability) -> None:
-    """Follow the sanity test of ``msix_init()``."""
-    sizes = {bar.index: bar.size for bar in bars.values() if bar.kind is not BarKind.IO}
+    """Follow the sanity test of ``msix_init()``; it does not mind ports."""
+    sizes = {bar.index: bar.size for bar in bars.values()}
     if (
         msix.table.end > sizes.get(msix.table_bar, 0)
         or msix.pba.end > sizes.get(msix.pba_bar, 0)

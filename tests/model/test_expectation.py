@@ -15,7 +15,7 @@ from harness.model.memory_map import AddressSpace, FlatView, Kind, MemoryMap, Ow
 from harness.model.pci import Bar, BarKind, Bdf, MsixCapability, PciFunction, PciId
 from harness.model.row_rule import RowRule
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_case import VfioCase
+from harness.model.vfio_case import Transport, VfioCase
 from harness.model.vfio_expectation import expect_vfio
 from harness.model.vfio_mapping import RegionFacts, VfioOptions, VfioState
 
@@ -206,6 +206,12 @@ SPARSE = {0: RegionFacts(True, sparse=(AddressRange(0x1000, 0x1000),))}
 RTL: dict[str, Any] = {"bars": (Bar(2, BarKind.MEM64, 0x1000),), "msix": None}
 MOVED = {0: 0xF000_0000, 2: 0xF100_0000}
 
+USER: dict[str, Any] = {
+    "transport": Transport.USER,
+    "regions": {0: RegionFacts(True, msix_mappable=True)},
+}
+SMALL: dict[str, Any] = TINY | {"subpage_reserved": {0}, "bar_addresses": {0: 0xF000_0100}}
+
 # For each rule: a world where it holds, and the same world where it is broken.
 WORLDS: dict[RowRule, tuple[VfioCase, VfioCase]] = {
     RowRule.WHOLE: (case(**PLAIN), case(**PLAIN, options=VfioOptions(no_mmap=True))),
@@ -234,6 +240,8 @@ WORLDS: dict[RowRule, tuple[VfioCase, VfioCase]] = {
         case(options=VfioOptions(no_msix_emulation=True)),
         case(options=VfioOptions(no_msix_emulation=True), regions={0: RegionFacts(False)}),
     ),
+    RowRule.USER_PBA: (case(**USER), case(regions=USER["regions"])),
+    RowRule.GROWN: (case(**SMALL, grown={0}), case(**SMALL)),
     RowRule.INTX: (case(state=VfioState(mmaps_off=True)), case()),
     RowRule.ROM: (case(rom_address=0xFA00_0000), case()),
     RowRule.NVIDIA_88000: (

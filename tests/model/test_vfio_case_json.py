@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model.address import AddressRange
-from harness.model.vfio_case import VfioCase
+from harness.model.expectation import Space
+from harness.model.vfio_case import Transport, VfioCase
 from harness.model.vfio_case_json import case_from_dict, case_to_dict
 
 
@@ -22,6 +23,10 @@ def test_a_case_survives_json(
         neighbours=(AddressRange(0x1000, 0x100),),
         name=data.draw(st.sampled_from(["", "VFIO_FD3"])),
         device_id=data.draw(st.sampled_from([None, "nvme0"])),
+        transport=data.draw(st.sampled_from(Transport)),
+        order=(2, 0),
+        grown=(4,),
+        let_through={Space.MEMORY: (AddressRange(0x1000, 0x1000),), Space.PORTS: ()},
     )
 
     assert case_from_dict(json.loads(json.dumps(case_to_dict(case)))) == case
