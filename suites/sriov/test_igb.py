@@ -1,55 +1,15 @@
 """Virtual functions of the host's igb."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
 from harness.host.virtual import VirtualHost
-from harness.lab.resident import Resident
 from harness.model.pci import Bdf, PciFunction, PciId
 from harness.testing import must_fail
+from suites.sriov.conftest import ARI, COUNT, SRIOV, Family
 
-ARI, SRIOV = 0x0E, 0x10
 VF_ID = PciId(0x8086, 0x10CA)
-COUNT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A physical function and its virtual functions."""
-
-    physical: PciFunction
-    virtual: tuple[PciFunction, ...]
-
-    def word(self, offset: int) -> int:
-        """Return 16 bits of the SR-IOV capability (PCIe 6.0, 9.3.3)."""
-        start = self.capability(SRIOV) + offset
-        return int.from_bytes(self.physical.config[start : start + 2], "little")
-
-    def capability(self, number: int) -> int:
-        """Return where an extended capability of the physical function lies."""
-        return next(c.offset for c in self.physical.capabilities if c.extended and c.id == number)
-
-
-@pytest.fixture(scope="module")
-def family(virtual_host: VirtualHost, resident: Resident) -> Iterator[Family]:
-    """The igb with its own driver and two virtual functions; none afterwards."""
-    bdf = resident.free("igb").bdf
-    virtual_host.load_driver("igb")
-    with virtual_host.bound(bdf, "igb"):
-        numvfs = f"/sys/bus/pci/devices/{bdf}/sriov_numvfs"
-        virtual_host.write_text(numvfs, str(COUNT))
-        try:
-            physical = virtual_host.function(bdf)
-            yield Family(
-                physical,
-                tuple(
-                    f for f in virtual_host.functions() if f.bdf.bus == bdf.bus and f.bdf != bdf
-                ),
-            )
-        finally:
-            virtual_host.write_text(numvfs, "0")
 
 
 def check_addresses(family: Family) -> None:

@@ -1,0 +1,136 @@
+"""Which drivers make virtual functions, and who takes them; what QEMU traces of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from harness.guest.sriov import Sriov
+from harness.host.host import Host
+from harness.host.virtual import VirtualHost
+from harness.lab.resident import Resident
+from harness.model.pci import PciFunction
+from harness.testing import must_fail
+from suites.sriov.conftest import COUNT, check_refused
+
+NO_ENTRY = "No such file or directory"
+
+
+@contextmanager
+def without_driver(host: Host, function: PciFunction) -> Iterator[Sriov]:
+    """Take vfio-pci off the function while inside."""
+    host.write_text("/sys/bus/pci/drivers/vfio-pci/unbind", str(function.bdf))
+    try:
+        yield Sriov(host, function.bdf)
+    finally:
+        host.write_text("/sys/bus/pci/drivers/vfio-pci/bind", str(function.bdf))
+
+
+NO_DRIVER = "no driver bound to device; cannot configure SR-IOV"
+
+
+@pytest.mark.rule("SRV-04")
+def test_no_driver_makes_none(host: Host, resident: Resident) -> None:
+    """Without a driver there are no virtual functions to be had."""
+    with without_driver(host, resident.free("igb")) as function:
+        check_refused(function, COUNT, NO_ENTRY, NO_DRIVER)
+
+
+@pytest.mark.negative_control("SRV-04")
+def test_another_cause_is_noticed(host: Host, resident: Resident) -> None:
+    """vfio-pci, which refuses with the same errno, does not say that there is no driver."""
+    function = Sriov(host, resident.free("igb").bdf)
+
+    with must_fail():
+        check_refused(function, COUNT, NO_ENTRY, NO_DRIVER)
+
+
+NO_CALLBACK = "driver does not support SR-IOV configuration via sysfs"
+
+
+@pytest.fixture
+def stubbed(host: Host, resident: Resident) -> Iterator[Sriov]:
+    """The igb in the hands of a driver that knows nothing of SR-IOV."""
+    function = resident.free("igb")
+    host.load_driver("uio_pci_generic")
+    with host.bound(function.bdf, "uio_pci_generic"):
+        yield Sriov(host, function.bdf)
+
+
+@pytest.mark.rule("SRV-05")
+def test_a_driver_that_cannot_makes_none(stubbed: Sriov) -> None:
+    """A driver without the callback makes no virtual functions, and the kernel says so."""
+    check_refused(stubbed, COUNT, NO_ENTRY, NO_CALLBACK)
+
+
+@pytest.mark.negative_control("SRV-05")
+def test_a_driver_that_will_not_is_noticed(host: Host, resident: Resident) -> None:
+    """vfio-pci has the callback and refuses silently."""
+    function = Sriov(host, resident.free("igb").bdf)
+
+    with must_fail():
+        check_refused(function, COUNT, NO_ENTRY, NO_CALLBACK)
+
+
+@pytest.fixture
+def own_driver(host: Host, resident: Resident) -> Iterator[Sriov]:
+    """The igb with the driver that makes virtual functions."""
+    bdf = resident.free("igb").bdf
+    host.load_driver("igb")
+    with host.bound(bdf, "igb"):
+        yield Sriov(host, bdf)
+
+
+def check_without_driver(virtual: tuple[PciFunction, ...]) -> None:
+    """No driver has taken them."""
+    assert [f.driver for f in virtual] == [None] * COUNT, virtual
+
+
+@pytest.fixture
+def igbvf(host: Host) -> None:
+    """The driver of virtual functions waits for some."""
+    host.load_driver("igbvf")
+
+
+@pytest.mark.rule("SRV-07")
+def test_nobody_takes_them_without_autoprobe(own_driver: Sriov, igbvf: None) -> None:
+    """With sriov_drivers_autoprobe off no driver takes the virtual functions."""
+    own_driver.write("drivers_autoprobe", 0)
+    try:
+        with own_driver.enabled(COUNT) as virtual:
+            check_without_driver(virtual)
+    finally:
+        own_driver.write("drivers_autoprobe", 1)
+
+
+@pytest.mark.negative_control("SRV-07")
+def test_autoprobe_is_noticed(own_driver: Sriov, igbvf: None) -> None:
+    """With it on, their driver does."""
+    with own_driver.enabled(COUNT) as virtual, must_fail():
+        check_without_driver(virtual)
+
+
+def check_traced(events: list[str], name: str) -> None:
+    """The lab's QEMU did it."""
+    assert name in events, events
+
+
+@pytest.mark.rule("SRV-25")
+def test_coming_and_going_is_traced(virtual_host: VirtualHost, own_driver: Sriov) -> None:
+    """QEMU traces that virtual functions are made, and that they go."""
+    with virtual_host.machine.tracing("sriov_*") as window, own_driver.enabled(COUNT):
+        pass
+
+    events = [event.name for event in window.events]
+    check_traced(events, "sriov_register_vfs")
+    check_traced(events, "sriov_unregister_vfs")
+
+
+@pytest.mark.negative_control("SRV-25")
+def test_silence_is_noticed(virtual_host: VirtualHost, own_driver: Sriov) -> None:
+    """Where none are made none are traced."""
+    with virtual_host.machine.tracing("sriov_*") as window:
+        own_driver.read("numvfs")
+
+    with must_fail():
+        check_traced([event.name for event in window.events], "sriov_register_vfs")
