@@ -62,6 +62,7 @@ class Apt:
     assume: tuple[str, ...] = ()
     """Packages to take as installed."""
     progress: Progress | None = None
+    architecture: str = "amd64"
 
     def write_settings(self) -> None:
         """Make the directories and write the settings, if they are not so already."""
@@ -72,13 +73,13 @@ class Apt:
         write_if_changed(root / "status", assumed_status(self.assume))
         write_if_changed(root / "etc/sources.list", self.source_list())
         write_if_changed(root / "etc/preferences", self._preferences())
-        write_if_changed(root / "apt.conf", _CONFIGURATION.format(root=root))
+        write_if_changed(root / "apt.conf", self._configuration())
 
     def source_list(self) -> str:
         """Return the content of ``sources.list``."""
         # file: would be used in place; copy: fills the archive directory like any other.
         uri = re.sub("^file:", "copy:", self.mirror.uri)
-        options = ["arch=amd64"]
+        options = [f"arch={self.architecture}"]
         if self.mirror.trusted:
             options.append("trusted=yes")
         if self.mirror.keyring is not None:
@@ -87,6 +88,9 @@ class Apt:
         return "".join(
             f"deb [{' '.join(options)}] {uri} {suite} main\n" for suite in dict.fromkeys(suites)
         )
+
+    def _configuration(self) -> str:
+        return _CONFIGURATION.format(root=self.root, architecture=self.architecture)
 
     def _preferences(self) -> str:
         if not self.suite.endswith("-backports"):
@@ -220,7 +224,7 @@ Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "{root}/etc/preferences";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::Log "{root}/";
-APT::Architecture "amd64";
+APT::Architecture "{architecture}";
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
 APT::Install-Suggests "false";
@@ -235,7 +239,7 @@ Acquire::Retries "2";
 Acquire::http::Timeout "20";
 Acquire::https::Timeout "20";
 #clear APT::Architectures;
-APT::Architectures {{ "amd64"; }};
+APT::Architectures {{ "{architecture}"; }};
 #clear APT::Default-Release;
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;

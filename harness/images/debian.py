@@ -21,7 +21,7 @@ from harness.errors import ImageError
 from harness.images.apt import Apt, Outdated, Progress, assumed_status, write_if_changed
 from harness.images.locks import hold
 from harness.images.mirror import Mirror, machine_mirror
-from harness.images.packages import Package, Selected, unpack
+from harness.images.packages import MACHINE_ARCHITECTURE, Package, Selected, unpack
 from harness.images.tools import DISK_FULL_HINT, is_disk_full, says_disk_full
 from harness.step import step
 
@@ -43,6 +43,7 @@ class DebianSuite:
         preferred, its base suite is there for everything it lacks.
     :param assume: package names to take as installed, their dependencies with them; for
         dependencies that only maintainer scripts need.
+    :param architecture: of the packages, in Debian's words; those for every machine come along.
     """
 
     def __init__(
@@ -53,18 +54,21 @@ class DebianSuite:
         assume: Iterable[str] = (),
         cache: Path | None = None,
         progress: Progress | None = None,
+        architecture: str = MACHINE_ARCHITECTURE,
     ) -> None:
         self.suite = suite
         self.mirror = mirror or machine_mirror()
         home = (cache or paths.cache_dir()) / "apt"
         # Lists belong to a mirror; archives are told apart by their verified hashes.
         origin = hashlib.sha256(self.mirror.uri.encode()).hexdigest()[:8]
-        self.root = home / f"{suite}-{origin}"
+        foreign = "" if architecture == MACHINE_ARCHITECTURE else f"{architecture}-"
+        self.root = home / f"{suite}-{foreign}{origin}"
         self.archives = home / "archives"
         self._lock = home / "lock"
         self._apt = Apt(
-            self.root, self.archives, suite, self.mirror, tuple(sorted(assume)), progress
-        )
+            self.root, self.archives, suite, self.mirror, tuple(sorted(assume)), progress,
+            architecture,
+        )  # fmt: skip
 
     def fetch(self, packages: Sequence[str], *, alone: Sequence[str] = ()) -> list[Package]:
         """Download *packages* and all they depend on (recommended ones are left out).
@@ -155,7 +159,8 @@ class DebianSuite:
 
         And held: apt would "upgrade" what is needed in exactly its version to the real one.
         """
-        others = [one for one in closure if one.name not in alone]
+        asked = {name.partition("=")[0] for name in alone}  # name=version picks a version
+        others = [one for one in closure if one.name not in asked]
         text = assumed_status(self._apt.assume) + "".join(
             f"\nPackage: {one.name}\nStatus: hold ok installed\nVersion: {one.version}\n"
             f"Architecture: {one.architecture}\nMaintainer: nobody\nDescription: pretended\n"

@@ -129,12 +129,12 @@ class ModuleTree:
 
 
 def modinfo(image: bytes, where: str) -> list[tuple[str, str]]:
-    """Return the tags of a module: the section ``.modinfo`` of a 64-bit little-endian ELF.
+    """Return the tags of a module: the section ``.modinfo`` of a 64-bit ELF.
 
     :raise ImageError: it is not such a file.
     """
     try:
-        for name, offset, size in _sections(image):
+        for name, offset, size in sections(image):
             if name == b".modinfo":
                 entries = image[offset : offset + size].split(b"\0")
                 pairs = (entry.decode(errors="replace").split("=", 1) for entry in entries)
@@ -144,13 +144,22 @@ def modinfo(image: bytes, where: str) -> list[tuple[str, str]]:
     raise ImageError("a kernel module is damaged", seen="no section .modinfo", evidence=where)
 
 
-def _sections(image: bytes) -> Iterator[tuple[bytes, int, int]]:
+def byte_order(image: bytes) -> str:
+    """Return `struct`'s sign for the order of a 64-bit ELF file's bytes.
+
+    :raise ValueError: it is no such file.
+    """
+    if image[:5] != b"\x7fELF\x02" or image[5] not in (1, 2):
+        raise ValueError("not a 64-bit ELF file")
+    return "<" if image[5] == 1 else ">"
+
+
+def sections(image: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, offset and size of each ELF section (ELF-64, "Section Header")."""
-    if image[:6] != b"\x7fELF\x02\x01":
-        raise ValueError("not a 64-bit little-endian ELF file")
-    (table,) = struct.unpack_from("<Q", image, 0x28)
-    size, count, names_at = struct.unpack_from("<HHH", image, 0x3A)
-    headers = [struct.unpack_from("<II4Q", image, table + i * size) for i in range(count)]
+    order = byte_order(image)
+    (table,) = struct.unpack_from(f"{order}Q", image, 0x28)
+    size, count, names_at = struct.unpack_from(f"{order}HHH", image, 0x3A)
+    headers = [struct.unpack_from(f"{order}II4Q", image, table + i * size) for i in range(count)]
     names = headers[names_at][4]
     for header in headers:
         start = names + header[0]

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 
 from harness.errors import ImageError
 from harness.images.cache import Artifact
-from harness.images.recipe import PackageSet
-from harness.images.workshop import Build, Workshop
+from harness.images.workshop import Build, Wanted, Workshop
 
 
 class Offline(Workshop):
     """A workshop that only finds what was made before."""
 
     def obtain(
-        self, name: str, inputs: Mapping[str, str], build: Build, wanted: PackageSet | None = None
+        self, name: str, inputs: Mapping[str, str], build: Build, wanted: Wanted | None = None
     ) -> Artifact:
         """Return the artifact.
 

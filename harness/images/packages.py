@@ -14,6 +14,9 @@ from harness.errors import ImageError
 from harness.images.tools import DISK_FULL_HINT, run_tool, says_disk_full, tool_environment
 from harness.step import step
 
+MACHINE_ARCHITECTURE = "amd64"
+"""What this machine runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selected:

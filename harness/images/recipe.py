@@ -10,6 +10,7 @@ import pydantic
 
 from harness import paths
 from harness.errors import ConfigError
+from harness.images.packages import MACHINE_ARCHITECTURE
 
 
 class _Recipe(pydantic.BaseModel):
@@ -26,6 +27,12 @@ class PackageSet(_Recipe):
     """Without what they depend on."""
     assume: tuple[str, ...] = ()
     """Taken as installed: what only maintainer scripts need."""
+    architecture: str = MACHINE_ARCHITECTURE
+
+    def as_text(self) -> str:
+        """Return it for a key; a set for this machine has the text of a set that cannot say."""
+        ours = self.architecture == MACHINE_ARCHITECTURE
+        return self.model_dump_json(exclude={"architecture"} if ours else None)
 
 
 class KernelRecipe(_Recipe):

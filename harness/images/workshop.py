@@ -8,12 +8,16 @@ from pathlib import Path
 from harness.images.cache import Artifact, Store, key_of
 from harness.images.debian import DebianSuite, Package, Progress
 from harness.images.mirror import Mirror
+from harness.images.packages import MACHINE_ARCHITECTURE, Selected
 from harness.images.recipe import PackageSet
 
 BUILDER = "3"
 """Raised when a builder makes something else from the same inputs."""
 
 Build = Callable[[Path, Sequence[Package]], None]
+
+Wanted = PackageSet | Sequence[PackageSet]
+"""Packages of one suite and architecture, or of several."""
 
 
 class Workshop:
@@ -36,7 +40,7 @@ class Workshop:
         self._refresh = refresh
 
     def obtain(
-        self, name: str, inputs: Mapping[str, str], build: Build, wanted: PackageSet | None = None
+        self, name: str, inputs: Mapping[str, str], build: Build, wanted: Wanted | None = None
     ) -> Artifact:
         """Return the artifact made from *inputs* and the packages *wanted*.
 
@@ -52,12 +56,14 @@ class Workshop:
         found = self.store.find(name, key) if key else None
         if found is not None:
             return found
-        suite = self.suite(wanted) if wanted else None
-        chosen = suite.resolve(wanted.packages, alone=wanted.alone) if suite and wanted else []
+        pairs = [(one, self.suite(one)) for one in package_sets(wanted)]
+        chosen = [c for one, suite in pairs for c in suite.resolve(one.packages, alone=one.alone)]
         key = key_of(recipe, *(f"{one.name} {one.version} {one.sha256}" for one in chosen))
 
         def fill(into: Path) -> None:
-            fetched = suite.fetch(wanted.packages, alone=wanted.alone) if suite and wanted else []
+            fetched: list[Package] = []
+            for one, suite in pairs:
+                fetched += suite.fetch(one.packages, alone=one.alone)
             build(into, fetched)
 
         artifact = self.store.obtain(
@@ -65,20 +71,35 @@ class Workshop:
             fill,
             name,
             inputs=inputs,
-            packages={one.name: one.version for one in chosen},
+            packages={_name_of(one): one.version for one in chosen},
         )
         self.store.remember(recipe, key)
         return artifact
 
     def recipe_key(
-        self, name: str, inputs: Mapping[str, str], wanted: PackageSet | None = None
+        self, name: str, inputs: Mapping[str, str], wanted: Wanted | None = None
     ) -> str:
         """Return the key of a recipe before its packages are resolved."""
         words = [f"{what}={value}" for what, value in sorted(inputs.items())]
-        return key_of(BUILDER, name, wanted.model_dump_json() if wanted else "", *words)
+        packages = "\n".join(one.as_text() for one in package_sets(wanted))
+        return key_of(BUILDER, name, packages, *words)
 
     def suite(self, wanted: PackageSet) -> DebianSuite:
         """Return the suite that *wanted* names."""
         return DebianSuite(
-            wanted.suite, self._mirror, assume=wanted.assume, progress=self._progress
-        )
+            wanted.suite, self._mirror, assume=wanted.assume, progress=self._progress,
+            architecture=wanted.architecture,
+        )  # fmt: skip
+
+
+def package_sets(wanted: Wanted | None) -> Sequence[PackageSet]:
+    """Return what is wanted as a sequence, whichever way it was said."""
+    if wanted is None:
+        return ()
+    return (wanted,) if isinstance(wanted, PackageSet) else tuple(wanted)
+
+
+def _name_of(one: Selected) -> str:
+    """Return a package's name; one of another machine's says whose it is."""
+    ours = one.architecture in (MACHINE_ARCHITECTURE, "all")
+    return one.name if ours else f"{one.name}:{one.architecture}"
