@@ -188,11 +188,15 @@ class Limits:
 
 
 def version_payload(
-    *, write_multiple: bool = True, major: int = MAJOR, minor: int = MINOR
+    *,
+    major: int = MAJOR,
+    minor: int = MINOR,
+    max_fds: int = MAX_FDS,
+    write_multiple: bool = True,
 ) -> bytes:
     """Return the payload of our VERSION message."""
     capabilities = {
-        "max_msg_fds": MAX_FDS,
+        "max_msg_fds": max_fds,
         "max_data_xfer_size": MAX_TRANSFER,
         "max_dma_maps": MAX_DMA_MAPS,
         "pgsizes": PAGE_SIZE,

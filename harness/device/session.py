@@ -83,7 +83,7 @@ class Session:
         self._thread = threading.get_ident()
         try:
             while True:
-                self.device.do_later()
+                self._do_later()
                 self._wait_for_events()
                 self._take(self.wire.receive())
         except PeerGone as gone:
@@ -186,12 +186,21 @@ class Session:
                 for irq in self.device.irqs.types:
                     if irq.unmask_fd == fd:
                         self.device.irqs.unmask_by_fd(irq)
-            self.device.do_later()
+            self._do_later()
             if self.wire.fileno() in ready:
                 return
 
     def _unmask_fds(self) -> set[int]:
         return {irq.unmask_fd for irq in self.device.irqs.types if irq.unmask_fd is not None}
+
+    def _do_later(self) -> None:
+        try:
+            self.device.do_later()
+        except PeerGone:
+            raise
+        except Exception as failure:
+            log.exception("the device failed")
+            self._failures.append(failure)
 
     def _take(self, message: Message | None) -> None:
         assert message is not None  # only with a deadline
