@@ -1,4 +1,4 @@
-"""A program under ``probe run`` at the far end of an SSH channel."""
+"""A program under ``probe run`` at the far end of a channel."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import paramiko
 
 from harness.errors import Unreachable
+from harness.guest.channel import Channel
 
 FIRST_LINE = 60.0
 """Seconds until ``probe run`` must have said the process id; emulated systems are slow."""
@@ -33,7 +34,7 @@ class RemoteProcess:
     :raise Unreachable: no answer.
     """
 
-    def __init__(self, where: str, channel: paramiko.Channel) -> None:
+    def __init__(self, where: str, channel: Channel) -> None:
         self._channel = channel
         self._where = where
         self._lock = threading.Lock()

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 
 from harness.errors import Unreachable, WaitTimeout
-from harness.guest.remote_process import RemoteProcess
-from harness.guest.transport import (
-    Command,
-    Completed,
-    Conversation,
-    LineConversation,
-    command_text,
-    completed,
-    pump,
-)
-from harness.machine.place import Process
+from harness.guest.probe_place import ProbePlace
+from harness.guest.transport import Command, Completed, command_text, completed, pump
 from harness.step import step
 from harness.wait import Guard, wait_until
 
 ANSWER = 30.0
 """Seconds for the far end to accept a channel and a command."""
-_HOLDER = "run.sock"
-"""Socket of the ``probe run`` that holds a process which may be left, in its directory."""
 NO_STATUS = -1
 """What paramiko says when a channel closed without exit status: a signal, or the end of all."""
 
@@ -61,7 +49,7 @@ class KnownHost:
             client.load_system_host_keys()
 
 
-class SshTransport:
+class SshTransport(ProbePlace):
     """Commands over one SSH connection.
 
     :param dial: returns a new connected stream to the SSH server; may raise OSError.
@@ -309,73 +297,6 @@ class SshTransport:
             elif idle:
                 news.wait(0.2)
 
-    def open(self, command: Command) -> Conversation:
-        """Start *command* and talk to it line by line."""
-        channel = self.channel(command)
-        ours, theirs = socket.socketpair()
-        pump(channel.recv, theirs.sendall, theirs.close)
-        return LineConversation(
-            self._name,
-            ours,
-            channel.sendall,
-            channel.close,
-            last_words=lambda: _complaint(channel),
-            check=self.check,
-        )
-
-    def start(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        log: str,
-        directory: str = "",
-        stays: bool = False,
-    ) -> Process:
-        """Start *argv* under ``probe run``: it dies when our connection does.
-
-        So does *directory*. What *stays* dies when its system does.
-        """
-        words = [self.probe, "run", "--log", log]
-        if directory:
-            words += ["--directory", directory]
-        if stays:
-            words += ["--socket", f"{directory}/{_HOLDER}"]
-        for key, value in env.items():
-            words += ["--env", f"{key}={value}"]
-        command = [*words, "--", *argv]
-        if not stays:
-            return RemoteProcess(self._name, self.channel(command))
-        done = self.run(command, check=False)
-        if done.exit_status != 0:
-            raise OSError(2, done.stderr.strip())
-        return self.take_over(directory)
-
-    def take_over(self, directory: str) -> Process:
-        """Return the process that ``probe run --socket`` holds in *directory*."""
-        relay = self.channel([self.probe, "relay", "--wait", "1", f"{directory}/{_HOLDER}"])
-        return RemoteProcess(self._name, relay)
-
-    def connect(self, path: str, *, timeout: float) -> socket.socket:
-        """Return a stream to the Unix socket *path* of that system."""
-        channel = self.channel([self.probe, "relay", "--wait", f"{timeout:g}", path])
-        ours, theirs = socket.socketpair()
-
-        def finish() -> None:
-            channel.close()
-            theirs.close()
-
-        pump(channel.recv, theirs.sendall, lambda: theirs.shutdown(socket.SHUT_WR))
-        pump(theirs.recv, channel.sendall, finish)
-        return ours
-
-    def new_directory(self) -> str:
-        """Return a name that nobody has; ``probe run`` makes the directory, or fails."""
-        return f"/tmp/trapline-{secrets.token_hex(6)}"
-
-    def remove_directory(self, path: str) -> None:
-        """Nothing to do: ``probe run`` removes it when its program ends."""
-
     def read(self, path: str, *, offset: int = 0) -> bytes:
         """Return a file's bytes from *offset* on, empty if there is none.
 
@@ -418,13 +339,6 @@ def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
         return
     rest = io.BytesIO(stdin)
     pump(rest.read, channel.sendall, channel.shutdown_write)
-
-
-def _complaint(channel: paramiko.Channel) -> str:
-    said = b""
-    while channel.recv_stderr_ready():
-        said += channel.recv_stderr(65536)
-    return said.decode(errors="replace")
 
 
 def _why_never(error: Exception) -> str:
