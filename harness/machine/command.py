@@ -126,6 +126,8 @@ class MachineSpec:
     """Has a second serial port, over which a system of ours is told who may log in."""
     paused: bool = False
     """Start with ``-S``: no instruction runs before ``cont``."""
+    streams: tuple[str, ...] = ()
+    """Ids of further chardevs, for what names them: a socket each, see `Sockets.stream`."""
     extra: tuple[str, ...] = ()
 
     def adding(self, *devices: Device) -> MachineSpec:
@@ -164,6 +166,10 @@ class Sockets:
         """Second serial port, see `harness.guest.wake`."""
         return f"{self.directory}/wake.sock"
 
+    def stream(self, name: str) -> str:
+        """Socket of the chardev *name* (`MachineSpec.streams`)."""
+        return f"{self.directory}/{name}.sock"
+
     @property
     def stderr(self) -> str:
         """What QEMU says."""
@@ -200,6 +206,8 @@ def command_line(spec: MachineSpec, sockets: Sockets) -> list[str]:
     if spec.wakes:
         words += ["-chardev", f"socket,id=wake,path={sockets.wake},server=on,wait=off"]
         words += ["-serial", "chardev:wake"]
+    for name in spec.streams:
+        words += ["-chardev", f"socket,id={name},path={sockets.stream(name)},server=on,wait=off"]
     for text in spec.objects:
         words += ["-object", text]
     if spec.iommu is not None:
