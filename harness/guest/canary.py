@@ -26,6 +26,11 @@ class Canary:
         self._talk.send("check")
         return parse_pairs(self._talk.receive())
 
+    def read(self, offset: int, count: int) -> bytes:
+        """Return *count* bytes of the page."""
+        self._talk.send(f"dump {offset:#x} {count}")
+        return bytes.fromhex(parse_pairs(self._talk.receive())["data"])
+
     @property
     def intact(self) -> bool:
         """Say whether no byte has changed since it was filled.

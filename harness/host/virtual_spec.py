@@ -165,12 +165,15 @@ def root_ports(count: int, *, first_slot: int = 8) -> tuple[Device, ...]:
     )  # fmt: skip
 
 
+_MOST_PORTS = 8
+
+
 def function_behind(port: str) -> str:
     """Return the pattern of the sysfs path of the function on root port *port*.
 
     The ports have the same slots in a host and in its guest; bus numbers come from firmware.
     """
-    slot = next(int(one.addr, 0) for one in root_ports(5) if one.id == port)
+    slot = next(int(one.addr, 0) for one in root_ports(_MOST_PORTS) if one.id == port)
     return f"/sys/bus/pci/devices/0000:00:{slot:02x}.0/0000:*:00.0"
 
 

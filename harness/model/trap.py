@@ -23,7 +23,7 @@ class TrapClass(enum.Enum):
     """QEMU, through its own mapping (``memory_region_ram_device_read``): a part of a ``ramd``
     row that shares its page with something else. KVM slots and TCG's table are whole pages."""
     SLOW = "slow"
-    """QEMU, through the kernel (``vfio_region_read``)."""
+    """QEMU, through the kernel, or by message (``vfio_region_read``)."""
     TABLE = "msix-table"
     """QEMU's emulated MSI-X table (``memory_region_ops_read``, name ``msix-table``)."""
     PBA = "msix-pba"
@@ -104,6 +104,8 @@ def _class_of_name(name: str) -> TrapClass:
         return TrapClass.ROM
     if " base BAR " in name:
         return TrapClass.UNTRACED
+    if name == "VFIO MSIX PBA":  # of vfio-user-pci: asked of the device, as the rest of its BAR
+        return TrapClass.SLOW
     return TrapClass.SLOW if " BAR " in name else TrapClass.OTHER
 
 

@@ -78,6 +78,7 @@ def test_beside_a_relocated_table_nobody_answers() -> None:
         (Kind.IO, "vfio[0000:01:00.0].rom", TrapClass.ROM),
         (Kind.IO, "vfio-rtl8168-window-data-quirk", TrapClass.QUIRK),
         (Kind.IO, "msix-pba", TrapClass.PBA),
+        (Kind.IO, "VFIO MSIX PBA", TrapClass.SLOW),
         (Kind.IO, "0000:01:00.0 BAR 2", TrapClass.SLOW),
         (Kind.IO, "nvme-bar0", TrapClass.OTHER),
         (Kind.ROM, "pc.bios", TrapClass.OTHER),

@@ -1,0 +1,88 @@
+"""A driver in user space of a system, moved from here: its hands are ``probe vfio drive``.
+
+For tests of a function that vfio-pci has: pages for its DMA, its registers, interrupts, reset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.errors import GuestError
+from harness.guest.system import System, parse_pairs
+from harness.guest.transport import Conversation
+from harness.model.pci import Bdf
+
+
+class Refused(GuestError):
+    """The kernel, or the driver, refused a step; ``seen`` names the errno."""
+
+
+@dataclass(frozen=True, slots=True)
+class VfioDriver:
+    """The driver of *bdf*; make one with `drive`."""
+
+    bdf: Bdf
+    _talk: Conversation
+
+    def map(self, iova: int) -> int:
+        """Give the device a page of zeroes at *iova*; return its physical address."""
+        return int(self._say(f"map {iova:#x}")["phys"], 16)
+
+    def unmap(self, iova: int) -> None:
+        """Take the page at *iova* from the device; its bytes can still be read by `get`."""
+        self._say(f"unmap {iova:#x}")
+
+    def put(self, iova: int, data: bytes) -> None:
+        """Store *data* in such a page, by the CPU."""
+        self._say(f"put {iova:#x} {data.hex()}")
+
+    def get(self, iova: int, count: int) -> bytes:
+        """Return *count* bytes of such a page, read by the CPU."""
+        return bytes.fromhex(self._say(f"get {iova:#x} {count}")["data"])
+
+    def read(self, region: int, offset: int, *, width: int = 4) -> int:
+        """Read a register; 0 to 5 are BARs, 7 is configuration space."""
+        return int(self._say(f"read {region} {offset:#x} {width}")["value"], 16)
+
+    def write(self, region: int, offset: int, value: int, *, width: int = 4) -> None:
+        """Write a register."""
+        self._say(f"write {region} {offset:#x} {width} {value:#x}")
+
+    def interrupts(self, kind: str, count: int) -> None:
+        """Listen to *count* vectors of *kind*: ``intx``, ``msi``, ``msix``; 0 is none."""
+        self._say(f"interrupts {kind} {count}")
+
+    def wait(self, vector: int = 0, *, timeout: float = 5) -> int:
+        """Return how often *vector* came since it was last asked for, 0 after *timeout* s."""
+        return int(self._say(f"wait {vector} {int(timeout * 1000)}", timeout=timeout)["count"])
+
+    def master(self, on: bool) -> int:
+        """Let it be a bus master or not; return the COMMAND register."""
+        return int(self._say(f"master {int(on)}")["command"], 16)
+
+    def reset(self) -> None:
+        """Reset it (``VFIO_DEVICE_RESET``)."""
+        self._say("reset")
+
+    def _say(self, line: str, *, timeout: float = 0) -> dict[str, str]:
+        self._talk.send(line)
+        said = parse_pairs(self._talk.receive(timeout=timeout + 30))
+        if "error" in said:
+            raise Refused(f"driver of {self.bdf}: {line}: refused", seen=said["error"])
+        return said
+
+
+@contextlib.contextmanager
+def drive(system: System, bdf: Bdf) -> Iterator[VfioDriver]:
+    """Have *bdf* of *system*, which is with vfio-pci, opened by a driver while inside.
+
+    It decodes memory and ports and is bus master then.
+    """
+    talk = system.converse("vfio", "drive", str(bdf))
+    try:
+        talk.receive()  # ready=yes
+        yield VfioDriver(bdf, talk)
+    finally:
+        talk.close()
