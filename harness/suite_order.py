@@ -32,6 +32,7 @@ TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
     (("spare",), Shared("devices in no machine", 1, 8)),
     (("free",), Shared("devices in no machine", 1, 8)),
     ((_DEVICES,), Shared("devices in no machine", 1, 8)),
+    (("zoo",), Shared("zoo", 9, NOTHING_TURN)),
     (("bare_host",), Shared("host without IOMMU", 1.5, NOTHING_TURN)),
     (("host_without_remapping",), Shared("host without remapping", 1.5, NOTHING_TURN)),
     (("paused",), Shared("paused machine", 0.6, NOTHING_TURN)),

@@ -22,7 +22,7 @@ from harness.model.pci import Bdf, MsixCapability, PciFunction
 from harness.model.trap import TrapClass, predicted_class
 from harness.model.vfio_case import VfioCase
 from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio_mapping import VfioOptions, alone_on_their_page
 from harness.parse.hmp import MemoryDump, parse_examine
 from harness.step import step
 
@@ -97,9 +97,18 @@ class Assigned:
             bar_addresses=self.machine.bar_addresses(self.name),
             kvm=self.host.accelerator.accel is Accel.KVM,
             page=self.host.page_size,
+            subpage_reserved=self._alone_on_their_page,
             options=self.options,
             device_id=self.name,
         )
+
+    @cached_property
+    def _alone_on_their_page(self) -> frozenset[int]:
+        page = self.host.page_size
+        if all(bar.size >= page for bar in self.function.bars if bar.is_memory):
+            return frozenset()
+        others = [f for f in self.host.functions() if f.bdf != self.function.bdf]
+        return alone_on_their_page(self.function, others, page)
 
     def expectation(self) -> Expectation:
         """Return the map that must be."""

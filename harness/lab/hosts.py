@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import (
@@ -68,6 +69,9 @@ def open_virtual(
     ssh_port: int = 0,
     nested: MachineSpec | None = None,
     saved: bool | None = None,
+    devices: Sequence[str] | None = None,
+    emulated: Sequence[Device] = (),
+    objects: Sequence[str] = (),
     timeout: float = 180,
 ) -> VirtualHost:
     """Open a virtual host with every test device the lab's QEMU has.
@@ -80,13 +84,17 @@ def open_virtual(
     :param nested: a guest that shall be up in it, nothing assigned; only in a saved one, see
         `VirtualHost.left`.
     :param saved: None: as the settings say.
+    :param devices: names of the test devices that it has; None: all.
+    :param emulated: further devices, there from the start.
+    :param objects: values of ``-object`` that they need.
     """
+    names = parts.devices if devices is None else tuple(devices)
     disk = evidence / "nvme.img"
     disk.write_bytes(_disk_content())
     wanted = parts.settings.saved_state if saved is None else "auto" if saved else OFF
 
     def spec_with(devices: Sequence[str]) -> MachineSpec:
-        return virtual_host_spec(
+        spec = virtual_host_spec(
             parts.host_files(),
             accel=parts.accelerator(evidence).option,
             nvme_disk=os.fspath(disk),
@@ -95,23 +103,24 @@ def open_virtual(
             append=append,
             ssh_port=ssh_port,
         )
+        return replace(spec.adding(*emulated), objects=(*spec.objects, *objects))
 
     if wanted != OFF:
-        stay = [name for name in parts.devices if not TEST_DEVICES[name].comes_late]
+        stay = [name for name in names if not TEST_DEVICES[name].comes_late]
         rung = Rung(spec_with(stay), nested)
         host = restored(
             parts, rung, methods(wanted), key=key, evidence=evidence,
-            meanwhile=lambda machine: hot_add(machine, parts.devices, nvme_disk=os.fspath(disk)),
+            meanwhile=lambda machine: hot_add(machine, names, nvme_disk=os.fspath(disk)),
         )  # fmt: skip
         if host is not None:
             try:
-                settle(host, parts.devices)
+                settle(host, names)
             except BaseException:
                 host.close()
                 raise
             return host
     return VirtualHost.boot(
-        spec_with(parts.devices),
+        spec_with(names),
         l0_qemu=parts.l0_qemu,
         key=key,
         qemu=parts.placed_qemu(),

@@ -6,7 +6,7 @@ Follows ``hw/vfio/pci.c`` and ``region.c`` (``helpers.c`` before 10.1) of QEMU, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -102,6 +102,36 @@ def _facts(
     if kernel.has(4, 6):  # 188ad9d6cbbc, gone with the commit above
         return RegionFacts(mappable=True, sparse=beside_table_pages(bar.size, msix.table, page))
     return RegionFacts(mappable=True)
+
+
+def alone_on_their_page(
+    function: PciFunction, others: Iterable[PciFunction] = (), page: int = 4096
+) -> frozenset[int]:
+    """Return the BARs below a page that Linux can give the rest of the page to.
+
+    They start on a page and nothing else decodes there (``vfio_pci_probe_mmaps()``).
+
+    :param function: as the host sees it, its BARs where they decode there.
+    :param others: the other functions of the host.
+    """
+    placed = [
+        (one.bdf, bar.index, bar.range)
+        for one in (function, *others)
+        for bar in (*one.bars, *one.vf_bars)
+        if bar.is_memory and bar.address is not None
+    ]
+
+    def alone(bar: Bar) -> bool:
+        here = AddressRange(bar.range.start, page)
+        mine = (function.bdf, bar.index)
+        return not any(here.overlaps(there) for *who, there in placed if tuple(who) != mine)
+
+    return frozenset(
+        bar.index
+        for bar in function.bars
+        if bar.is_memory and bar.size < page and bar.address is not None
+        if bar.address % page == 0 and alone(bar)
+    )
 
 
 def beside_table_pages(size: int, table: AddressRange, page: int) -> tuple[AddressRange, ...]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from harness.errors import LaunchFailed
+from harness.guest.keys import RunKey
+from harness.host.virtual import VirtualHost
 from harness.lab.assigned import Assigned
+from harness.lab.nested import Nested
+from harness.lab.parts import Parts
+from harness.lab.zoo import open_zoo
 from harness.machine.command import MachineSpec
 from harness.model.vfio_mapping import VfioOptions
 from harness.suite_fixtures import FirmwareOnly, Launch
@@ -40,3 +46,18 @@ def complaint(launch: Launch) -> Complaint:
         return ""
 
     return start
+
+
+@pytest.fixture(scope="session")
+def zoo(
+    virtual_host: VirtualHost,
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
+) -> Iterator[Nested]:
+    """A machine with firmware only that has one of each shape of device (`harness.host.zoo`)."""
+    opened = open_zoo(parts, key=run_key, evidence=shared_evidence("zoo"))
+    try:
+        yield opened
+    finally:
+        opened.close()

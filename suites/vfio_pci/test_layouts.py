@@ -9,11 +9,8 @@ from collections.abc import Mapping
 import pytest
 
 from harness.lab.assigned import Assigned
-from harness.model.memory_map import MemoryMap
 from harness.testing import must_fail
-
-Row = tuple[int, int, str, str, bool]
-"""First and last offset in the BAR, type, name without the device's, marked."""
+from suites.vfio_pci.layout import Row, check_layout
 
 NVME = [
     (0x0000, 0x1FFF, "ramd", "BAR 0 mmaps[0]", True),
@@ -33,22 +30,6 @@ IGB = [
 """10 vectors; page 0 is mixed."""
 EDU = [(0x0, 0xFFFFF, "ramd", "BAR 0 mmaps[0]", True)]
 """No MSI-X."""
-
-
-def check_layout(assigned: Assigned, bar: int, rows: list[Row], found: MemoryMap) -> None:
-    """BAR *bar* has exactly these rows."""
-    window = assigned.window(bar)
-    seen = [
-        (
-            row.range.start - window.start,
-            row.range.last - window.start,
-            row.kind.value,
-            row.name.removeprefix(f"{assigned.function.bdf} "),
-            row.in_kvm,
-        )
-        for row in found.memory.covering(window)
-    ]
-    assert seen == rows
 
 
 LAYOUTS = [

@@ -10,6 +10,7 @@ from harness.model.vfio_mapping import (
     RegionFacts,
     VfioOptions,
     VfioRefused,
+    alone_on_their_page,
     beside_table_pages,
     guest_layout,
     mapped_areas,
@@ -201,3 +202,33 @@ def test_relocation_does_nothing_without_msix() -> None:
     )
 
     assert layout.bars == (GuestBar(0, BarKind.MEM32, 0x1000, 0x1000),)
+
+
+def _with_bars(bdf: str, *bars: Bar) -> PciFunction:
+    return PciFunction(Bdf.parse(bdf), PciId(0x10EC, 0x8139), 0x020000, bars)
+
+
+SMALL = Bar(1, BarKind.MEM32, 0x100, address=0xFEA5_D000)
+
+
+@pytest.mark.parametrize(
+    ("bars", "expected"),
+    [
+        ((SMALL,), {1}),
+        ((Bar(1, BarKind.MEM32, 0x100, address=0xFEA5_D100),), set()),
+        ((Bar(1, BarKind.MEM32, 0x100),), set()),
+        ((Bar(1, BarKind.MEM32, 0x1000, address=0xFEA5_D000),), set()),
+        ((Bar(1, BarKind.IO, 0x100, address=0xC000),), set()),
+        ((SMALL, Bar(2, BarKind.MEM32, 0x100, address=0xFEA5_DF00)), set()),
+        ((SMALL, Bar(2, BarKind.MEM32, 0x100, address=0xFEA5_E000)), {1, 2}),
+    ],
+    ids=["first", "in the middle", "nowhere", "a page", "ports", "shared", "two pages"],
+)
+def test_a_small_bar_may_have_its_page_alone(bars: tuple[Bar, ...], expected: set[int]) -> None:
+    assert alone_on_their_page(_with_bars("0000:00:16.0", *bars)) == expected
+
+
+def test_another_function_may_be_on_the_page() -> None:
+    other = _with_bars("0000:00:17.0", Bar(0, BarKind.MEM32, 0x10, address=0xFEA5_D800))
+
+    assert alone_on_their_page(_with_bars("0000:00:16.0", SMALL), [other]) == set()
