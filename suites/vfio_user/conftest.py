@@ -1,0 +1,137 @@
+"""Machines with devices in Python in them; each is made once and shared.
+
+================  ==============================================================================
+``guest_stage``   the small guest: no IOMMU; its devices are in `GUEST_SEATS`
+``host_stage``    a virtual host with intel-iommu; its devices are in `HOST_SEATS`
+``worker``        one of its devices, with vfio-pci and in no machine, and ``driver`` for it
+``onward``        a nested guest in that host, with some of its devices (`ONWARD`) assigned
+================  ==============================================================================
+
+Their QEMU is the one under test if it has ``vfio-user-pci``, see `harness.lab.vfio_user`.
+The QEMU of the nested guest is always the one under test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HostError
+from harness.guest.keys import RunKey
+from harness.guest.vfio_driver import VfioDriver, drive
+from harness.lab.nested import Nested, guest_spec
+from harness.lab.parts import Parts
+from harness.lab.plugged import Plugged, Seat
+from harness.lab.resident import LATE
+from harness.lab.vfio_user import (
+    Stage,
+    assign,
+    open_device_guest,
+    open_device_host,
+    parts_with_devices,
+)
+from harness.model.vfio_mapping import VfioOptions
+from harness.parse.trace_log import TraceEvent
+from suites.vfio_user.devices import Closed, Open, QatPf, QatVf, Shades
+
+ONWARD: Mapping[str, VfioOptions] = {
+    "shades": VfioOptions(),
+    "hidden": VfioOptions(no_mmap=True),
+    "vf": VfioOptions(),
+}
+"""Devices of the host that its guest gets, and how."""
+
+SharedEvidence = Callable[[str], Path]
+
+
+@dataclass
+class Prepared:
+    """A stage, and what was seen while it was set up."""
+
+    stage: Stage
+    events: tuple[TraceEvent, ...] = ()
+    """``vfio_intx_enable`` of QEMU while the devices were plugged."""
+    denied: str = ""
+    """What the host's kernel logged when vfio-pci was to take the QAT VF, before it might."""
+
+    def __getitem__(self, name: str) -> Plugged:
+        return self.stage.plugged[name]
+
+
+@pytest.fixture(scope="package")
+def device_parts(parts: Parts) -> Parts:
+    """The parts of this run, with a QEMU that has vfio-user-pci for the machines here."""
+    if parts.settings.host != "virtual":
+        pytest.skip("its machines run on this computer: needs --host virtual")
+    return parts_with_devices(parts)
+
+
+@pytest.fixture(scope="package")
+def guest_stage(
+    device_parts: Parts, run_key: RunKey, shared_evidence: SharedEvidence
+) -> Iterator[Prepared]:
+    """The small guest with its devices."""
+    place = shared_evidence("device-guest")
+    guest = open_device_guest(device_parts, key=run_key, evidence=place)
+    with contextlib.closing(Stage(guest, device_parts.l0_qemu.version)) as stage:
+        with guest.machine.tracing("vfio_intx_enable") as window:
+            stage.plug(
+                Seat("shades", Shades(), "rp0"),
+                Seat("closed", Closed(), "rp1"),
+                Seat("open", Open(), "rp2"),
+            )
+        yield Prepared(stage, window.events)
+
+
+@pytest.fixture(scope="package")
+def host_stage(
+    device_parts: Parts, run_key: RunKey, shared_evidence: SharedEvidence
+) -> Iterator[Prepared]:
+    """The virtual host with its devices; vfio-pci takes what its denylist names."""
+    place = shared_evidence("device-host")
+    nested = guest_spec(device_parts.guest_files(run_key), append=LATE)
+    host = open_device_host(device_parts, key=run_key, evidence=place, nested=nested)
+    with contextlib.closing(Stage(host, device_parts.l0_qemu.version)) as stage:
+        stage.plug(
+            Seat("shades", Shades(), "rp0"),
+            Seat("hidden", Shades(), "rp1"),
+            Seat("vf", QatVf(), "rp2"),
+            Seat("sibling", QatVf(), "rp3", "0.1"),
+            Seat("pf", QatPf(), "rp3", "0.0"),
+            Seat("worker", Shades(), "rp4"),
+        )
+        mark = host.kernel_log_mark()
+        with contextlib.suppress(HostError):
+            host.put_back(host.bind(stage.plugged["vf"].bdf, "vfio-pci"))
+        denied = host.kernel_log_since(mark)
+        host.run("modprobe -r vfio-pci && modprobe vfio-pci disable_denylist=1")
+        yield Prepared(stage, denied=denied)
+
+
+@pytest.fixture
+def worker(host_stage: Prepared) -> Iterator[Plugged]:
+    """A device of the host that is with vfio-pci, and in no machine."""
+    found = host_stage["worker"]
+    with host_stage.stage.host.bound(found.bdf):
+        yield found
+
+
+@pytest.fixture
+def driver(worker: Plugged, host_stage: Prepared) -> Iterator[VfioDriver]:
+    """A driver in user space of the host for that device."""
+    with drive(host_stage.stage.host, worker.bdf) as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def onward(host_stage: Prepared, shared_evidence: SharedEvidence) -> Iterator[Nested]:
+    """The guest in that host, with devices of the host assigned."""
+    found = assign(host_stage.stage, ONWARD, evidence=shared_evidence("device-nested"))
+    try:
+        yield found
+    finally:
+        found.close()
