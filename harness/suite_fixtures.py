@@ -4,6 +4,8 @@
 ``host``                  the box under test; virtual unless ``--host`` says otherwise
 ``launch``                starts the QEMU under test on the host; ended when the test ends
 ``refusal``               starts it with something it must refuse; returns what it said
+``attempt``               starts it with something it may refuse; returns what it said, if anything
+``attach``                the same, with one function assigned
 ``nested``                the resident nested guest with every test device assigned (shared)
 ``assigned``              one device of the resident guest; parametrised over all of them
 ``nested_host``           the virtual host that the resident guest runs on
@@ -20,6 +22,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +32,7 @@ from harness.errors import HostError, LaunchFailed, MissingDevice, NoIommu, QmpF
 from harness.guest.keys import RunKey, make_key
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
-from harness.host.virtual_spec import TEST_DEVICES
+from harness.host.virtual_spec import TEST_DEVICES, assigned_device, nested_spec
 from harness.images.images import Images
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import OFF, methods, open_host, open_virtual
@@ -64,6 +67,20 @@ class Refusal(Protocol):
 
     def __call__(self, spec: MachineSpec, *, on: Host | None = None) -> str:
         """Return what it said; *on* is another host than ``host``."""
+
+
+class Attempt(Protocol):
+    """Starts a machine that may be refused; see `attempt`."""
+
+    def __call__(self, host: Host, spec: MachineSpec) -> str:
+        """Return what QEMU said, '' if it started."""
+
+
+class Attach(Protocol):
+    """Assigns a function of a host to a machine of its own; see `attach`."""
+
+    def __call__(self, host: Host, bdf: object, **options: str) -> str:
+        """Return what QEMU said, '' if it started."""
 
 
 class RefusedCommand(Protocol):
@@ -312,6 +329,50 @@ def refusal(launch: Launch) -> Refusal:
         )
 
     return refused
+
+
+def attaching(host: Host, bdf: object, **options: str) -> MachineSpec:
+    """Return a machine to which the function at *bdf* is assigned; it never runs."""
+    spec = nested_spec(
+        accel=host.accelerator.option,
+        assigned=[assigned_device("nvme", str(bdf), options=options)],
+        name="attempt",
+    )
+    return replace(spec, paused=True)
+
+
+@pytest.fixture
+def attempt(evidence: Path) -> Iterator[Attempt]:
+    """Start a machine on any host; return what QEMU said if it refused, empty if it did not."""
+    with ExitStack() as stack:
+
+        def start(host: Host, spec: MachineSpec) -> str:
+            place = evidence / f"{spec.name}-{host.name}"
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(host.launch(spec, evidence=place))
+            except LaunchFailed as error:
+                return error.stderr or error.summary
+            return ""
+
+        yield start
+
+
+@pytest.fixture
+def attach(attempt: Attempt) -> Attach:
+    """Assign a function of a host to a machine; return what QEMU said against it.
+
+    ``attach(host, bdf, iommufd="backend")`` makes the backend too; other words are properties
+    of the vfio-pci device, with ``_`` for ``-``.
+    """
+
+    def start(host: Host, bdf: object, **options: str) -> str:
+        words = {name.replace("_", "-"): value for name, value in options.items()}
+        spec = attaching(host, bdf, **words)
+        backends = tuple(f"iommufd,id={name}" for name in (options.get("iommufd"),) if name)
+        return attempt(host, replace(spec, objects=backends))
+
+    return start
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from harness.spread.shared import Shared
 from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their names
     WENT_WRONG,
     assigned,
+    attach,
+    attempt,
     device_names,
     firmware_only,
     free,

@@ -4,7 +4,7 @@
 ``observe``      looks at a paused machine with some `VtdConfig`; each is started once
 ``spare``        a function of the host to assign; the resident guest goes
 ``outcome``      starts a machine that QEMU may refuse; each is started once
-``attempt``      the same for a `RefusalCase`
+``try_case``     the same for a `RefusalCase`
 ``used_machine`` the machine of ``vtd_guest``, to be spoilt
 ``vtd_guest``    a booted guest with intel-iommu, caching mode and assigned devices (shared)
 ===============  ===============================================================================
@@ -80,7 +80,7 @@ def observe(observer: Observer, host: Host) -> Observe:
 
 
 @pytest.fixture
-def attempt(observer: Observer, host: Host) -> Try:
+def try_case(observer: Observer, host: Host) -> Try:
     """Start the machine of a refusal case, and say what came of it."""
 
     def run(case: RefusalCase) -> Outcome:

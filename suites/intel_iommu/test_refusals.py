@@ -37,17 +37,17 @@ CONTROLS = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_refused_with_these_words(attempt: Try, case: RefusalCase, words: str | None) -> None:
+def test_refused_with_these_words(try_case: Try, case: RefusalCase, words: str | None) -> None:
     """A set-up of IOMMUs that cannot work is refused with exit status 1 and the reason."""
-    said = attempt(case)
+    said = try_case(case)
 
     check_outcome(said, words)
 
 
 @pytest.mark.parametrize("case", CONTROLS)
-def test_the_other_way_is_noticed(attempt: Try, case: RefusalCase, words: str | None) -> None:
+def test_the_other_way_is_noticed(try_case: Try, case: RefusalCase, words: str | None) -> None:
     """The check of a refusal fails where QEMU accepts, and that of an acceptance where not."""
-    other = attempt(counterpart(case, words))
+    other = try_case(counterpart(case, words))
 
     with must_fail():
         check_outcome(other, words)

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.errors import LaunchFailed
 from harness.guest.block import BlockDevice
 from harness.guest.edu import Edu
 from harness.guest.keys import RunKey
 from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
-from harness.host.virtual_spec import INTEL_IOMMU, assigned_device, nested_spec
+from harness.host.virtual_spec import INTEL_IOMMU
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_virtual
 from harness.lab.nested import Nested
 from harness.lab.parts import Parts
 from harness.lab.resident import Resident
-from harness.machine.command import MachineSpec
-
-Attempt = Callable[[Host, MachineSpec], str]
 
 
 @pytest.fixture
@@ -101,45 +95,3 @@ def host_without_remapping(
         yield opened
     finally:
         opened.close()
-
-
-def attaching(host: Host, bdf: str, **options: str) -> MachineSpec:
-    """Return a machine to which the function at *bdf* is assigned; it never runs."""
-    spec = nested_spec(
-        accel=host.accelerator.option,
-        assigned=[assigned_device("nvme", bdf, options=options)],
-        name="attempt",
-    )
-    return replace(spec, paused=True)
-
-
-@pytest.fixture
-def attempt(evidence: Path) -> Iterator[Attempt]:
-    """Start a machine on any host; return what QEMU said if it refused, empty if it did not."""
-    with ExitStack() as stack:
-
-        def start(host: Host, spec: MachineSpec) -> str:
-            place = evidence / f"{spec.name}-{host.name}"
-            place.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(host.launch(spec, evidence=place))
-            except LaunchFailed as error:
-                return error.stderr
-            return ""
-
-        yield start
-
-
-@pytest.fixture
-def attach(attempt: Attempt) -> Callable[..., str]:
-    """Assign a function of a host to a machine; return what QEMU said against it.
-
-    ``attach(host, bdf, iommufd="backend")`` makes the backend too.
-    """
-
-    def start(host: Host, bdf: object, **options: str) -> str:
-        spec = attaching(host, str(bdf), **options)
-        backends = tuple(f"iommufd,id={name}" for name in (options.get("iommufd"),) if name)
-        return attempt(host, replace(spec, objects=backends))
-
-    return start

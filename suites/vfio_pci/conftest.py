@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import LaunchFailed
 from harness.guest.keys import RunKey
 from harness.host.virtual import VirtualHost
 from harness.lab.assigned import Assigned
 from harness.lab.nested import Nested
 from harness.lab.parts import Parts
 from harness.lab.zoo import open_zoo
-from harness.machine.command import MachineSpec
 from harness.model.vfio_mapping import VfioOptions
-from harness.suite_fixtures import FirmwareOnly, Launch
-
-Complaint = Callable[[MachineSpec], str]
+from harness.suite_fixtures import FirmwareOnly
 
 VARIANTS = {
     "nvme": VfioOptions(msix_relocation=2),
@@ -32,20 +28,6 @@ VARIANTS = {
 def variants(firmware_only: FirmwareOnly) -> Mapping[str, Assigned]:
     """Devices of a machine with firmware only: nvme relocated, e1000e and edu not mapped."""
     return firmware_only(each=VARIANTS).assigned
-
-
-@pytest.fixture
-def complaint(launch: Launch) -> Complaint:
-    """Start a machine; return what QEMU said when it would not start, '' if it started."""
-
-    def start(spec: MachineSpec) -> str:
-        try:
-            launch(spec)
-        except LaunchFailed as said:
-            return said.stderr or said.summary
-        return ""
-
-    return start
 
 
 @pytest.fixture(scope="session")

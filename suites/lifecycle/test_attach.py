@@ -14,9 +14,8 @@ from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.memory_map import MemoryMap
 from harness.model.pci import PciFunction
-from harness.suite_fixtures import Free, Launch, Refusal, RefusedCommand
+from harness.suite_fixtures import Attempt, Free, Launch, Refusal, RefusedCommand
 from harness.testing import must_fail, only
-from suites.vfio_pci.conftest import Complaint
 
 NOWHERE = "0000:7f:1f.7"
 
@@ -235,33 +234,33 @@ def test_device_that_stays_is_noticed(assigned: Assigned) -> None:
         check_gone("nvme", assigned.memory_map())
 
 
-def check_accepted(complaint: str) -> None:
+def check_accepted(said: str) -> None:
     """QEMU started."""
-    assert not complaint, complaint
+    assert not said, said
 
 
 @pytest.mark.rule("LIF-31")
 def test_killed_machine_frees_its_devices(
-    host: Host, free: Free, launch: Launch, complaint: Complaint
+    host: Host, free: Free, launch: Launch, attempt: Attempt
 ) -> None:
     """After SIGKILL of QEMU a new one gets the device at once."""
     spec = spec_with(host, assigned_device("nvme", str(free("nvme").bdf)))
 
     assert launch(spec).kill() == -9
 
-    check_accepted(complaint(spec))
+    check_accepted(attempt(host, spec))
 
 
 @pytest.mark.negative_control("LIF-31")
 def test_device_that_is_still_held_is_noticed(
-    host: Host, free: Free, launch: Launch, complaint: Complaint
+    host: Host, free: Free, launch: Launch, attempt: Attempt
 ) -> None:
     """The check fails while the first QEMU lives."""
     spec = spec_with(host, assigned_device("nvme", str(free("nvme").bdf)))
     holder = launch(spec)
 
     with must_fail():
-        check_accepted(complaint(replace(spec, name="second")))
+        check_accepted(attempt(host, replace(spec, name="second")))
     holder.check()
 
 

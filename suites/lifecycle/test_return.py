@@ -1,6 +1,6 @@
 """A function comes to vfio-pci and goes back to its driver; what a machine may take, and when."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,12 +9,10 @@ from harness.guest.block import BlockDevice
 from harness.host.host import Host
 from harness.lab.hosts import DISK_SEED
 from harness.model.pci import PciFunction
+from harness.suite_fixtures import Attach, Free
 from harness.testing import must_fail
 
 BLOCK = 64 * 1024
-
-Free = Callable[[str], PciFunction]
-Attach = Callable[..., str]
 
 
 @pytest.fixture
