@@ -1,1 +1,1 @@
-"""AP hosts: adapters modelled in Python behind the gdbstub; the words over sysfs."""
+"""AP hosts: real s390x kernels whose AP adapters are a Python object, and real machines."""

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from qemu.qmp import ConnectError, ExecuteError, QMPClient
 from qemu.qmp import QMPError as ClientError
 
-from harness.errors import MachineDied, QmpFailed, WaitTimeout
+from harness.errors import MachineDied, MachineError, QmpFailed, WaitTimeout
 from harness.wait import Guard, hear_guards
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ class Qmp:
         self._client.logger.addFilter(_DEMOTE)
         self._events: collections.deque[dict[str, Any]] = collections.deque(maxlen=2000)
         self._seen = 0
+        self._forbidden: dict[str, str] = {}
         self.halted = False
         """The vCPUs stand still, by the last event that said so."""
         self.flat_views_read = 0
@@ -185,12 +186,21 @@ class Qmp:
                 f"{self.name}: QMP did not start", description=str(error), evidence=self.log_path
             ) from error
 
+    def forbid(self, command: str, why: str) -> None:
+        """Let *command* not be given from here on; in the human monitor too."""
+        self._forbidden[command] = why
+
+    def _check_allowed(self, command: str) -> None:
+        if why := self._forbidden.get(command):
+            raise MachineError(f"{self.name}: {command} is not given here", hint=why)
+
     def execute(self, command: str, arguments: Json | None = None, *, timeout: float = 60) -> Any:
         """Execute *command* and return what QEMU returns.
 
         :raise QmpFailed: QEMU said no, or did not answer in *timeout* seconds.
         :raise MachineDied: the connection ended.
         """
+        self._check_allowed(command)
         self._note(">", {"execute": command, "arguments": dict(arguments or {})})
         try:
             answer = _blocking(
@@ -230,6 +240,7 @@ class Qmp:
 
     def hmp(self, line: str, *, timeout: float = 60) -> str:
         """Execute a human monitor command and return its text with plain line ends."""
+        self._check_allowed(line.split(maxsplit=1)[0] if line.strip() else "")
         self.flat_views_read += line.startswith("info mtree -f")
         text = self.execute("human-monitor-command", {"command-line": line}, timeout=timeout)
         return str(text).replace("\r\n", "\n")

@@ -1,0 +1,340 @@
+"""An AP host: an s390x kernel under an unpatched QEMU, with its adapters in Python."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from harness.ap.adapters import Adapters
+from harness.ap.agent import Agent, Pending
+from harness.ap.agent_transport import AgentTransport
+from harness.ap.agent_wire import FileAnswer, FileRequest
+from harness.ap.instruction import Instruction
+from harness.ap.kernel_modules import load_set
+from harness.ap.rsp import Rsp
+from harness.ap.sie_view import SieView
+from harness.ap.spec import AGENT, GDB, ApHostSpec
+from harness.ap.symbols import Symbols, parse_kallsyms
+from harness.ap.trap import TrapLoop
+from harness.errors import HostError, LaunchFailed, MachineError
+from harness.guest.system import System
+from harness.machine.command import MachineSpec
+from harness.machine.launch import Launch, Runnable
+from harness.machine.machine import Machine
+from harness.machine.place import LocalPlace
+from harness.step import step
+from harness.wait import wait_until
+
+log = logging.getLogger(__name__)
+
+UP = 90.0
+"""Seconds from the start of QEMU until the agent must answer."""
+NO_RUNNING = (
+    "a guest on an AP host cannot run: KVM is told that there is SIE, and there is none."
+    " It stays in prelaunch"
+)
+_HAS_SIEF2_AND_64BSCAO = 0x60
+"""In the second byte of ``struct sclp_info`` (arch/s390/include/asm/sclp.h)."""
+
+
+class ApHost(System):
+    """A running AP host. Make one with `ApHost.boot`.
+
+    ``machine`` is its QEMU process: lab equipment, not the subject.
+    """
+
+    def __init__(
+        self,
+        spec: ApHostSpec,
+        machine: Machine,
+        transport: AgentTransport,
+        adapters: Adapters,
+        traps: TrapLoop | None,
+        symbols: Symbols | None,
+        inner_qemu: Runnable | None = None,
+    ) -> None:
+        super().__init__(transport, level="L1")
+        self._undo = contextlib.ExitStack()
+        self.spec = spec
+        self.machine = machine
+        self.adapters = adapters
+        self.inner_qemu = inner_qemu
+        self._traps = traps
+        self._symbols = symbols
+
+    # -- life -------------------------------------------------------------------------------------
+
+    @classmethod
+    def boot(
+        cls,
+        spec: ApHostSpec,
+        *,
+        qemu: Runnable,
+        symbols: Symbols,
+        evidence: Path,
+        inner_qemu: Runnable | None = None,
+        timeout: float = UP,
+    ) -> ApHost:
+        """Start it and return when the modules of *spec* are loaded.
+
+        :param qemu: the ``qemu-system-s390x`` that it runs on.
+        :param inner_qemu: the one that runs in it, where its disk is mounted.
+        :raise MachineError: QEMU could not be started, or died.
+        :raise GuestError: its kernel crashed, or the agent does not answer.
+        :raise HostError: no AP instruction came: the addresses are of another kernel.
+        """
+        with step("boot an AP host"), contextlib.ExitStack() as undo:
+            machine = start_machine(spec.machine(), qemu, evidence)
+            undo.callback(machine.kill)
+            adapters = Adapters(spec.hardware, note=_note_into(evidence, undo))
+            traps = stand_behind(machine, symbols, adapters, spec)
+            undo.callback(traps.end)
+            transport = connect_agent(machine, traps, timeout=timeout)
+            host = cls(spec, machine, transport, adapters, traps, symbols, inner_qemu)
+            if not adapters.mark:
+                raise HostError(
+                    "the kernel of the AP host executed no AP instruction",
+                    seen=f"nothing came to illegal_op at {symbols.illegal_op:#x}",
+                    evidence=machine.evidence,
+                    hint="the address is of another kernel, or QEMU has AP instructions now",
+                )
+            host.prepare()
+            host._undo = undo.pop_all()
+            return host
+
+    def prepare(self) -> None:
+        """Load the modules and let the AP bus find its queues."""
+        with step("load the modules: %s", self.spec.modules or "none"):
+            # Programs that are no QEMU need it for KVM_CREATE_VM.
+            self.write_text("/proc/sys/vm/allocate_pgste", "1")
+            if self.spec.modules:
+                load_set(self.agent_transport, self.spec.modules)
+        with step("wait until every queue has its driver"):
+            self.wait_for_bindings()
+
+    def wait_for_bindings(self, *, timeout: float = 60) -> str:
+        """Wait until the AP bus has finished with its queues; return ``12/12 (complete)``."""
+        path = "/sys/bus/ap/bindings"
+        return wait_until(
+            f"{self.name}: the AP bus says that all is bound",
+            lambda: said if "(complete)" in (said := self.read_text(path).strip()) else None,
+            timeout=timeout,
+            guards=(self.check,),
+            last_seen=lambda: self.read_text(path).strip(),
+        )
+
+    def check(self) -> None:
+        """Raise if it is dead, or its adapters are. A guard for waits."""
+        self.machine.check()
+        if self._traps is not None:
+            self._traps.check()
+
+    def close(self) -> None:
+        """End it; nothing needs to be put back."""
+        self._undo.close()
+
+    @property
+    def traps(self) -> TrapLoop:
+        """Who executes its AP instructions.
+
+        :raise MachineError: nobody does: it was booted to be looked at.
+        """
+        if self._traps is None:
+            raise MachineError(f"{self.name} has nobody who executes AP instructions")
+        return self._traps
+
+    @property
+    def agent_transport(self) -> AgentTransport:
+        """Its connection."""
+        assert isinstance(self.transport, AgentTransport)
+        return self.transport
+
+    # -- files --------------------------------------------------------------------------------
+
+    def batch(self, requests: list[FileRequest], *, timeout: float = 60) -> list[FileAnswer]:
+        """Have file operations done in order, in one trip, each with its errno."""
+        return self.agent_transport.batch(requests, timeout=timeout)
+
+    def read_text(self, path: str) -> str:
+        """Return a file as text.
+
+        :raise CommandFailed: it cannot be read; the exit status is the errno.
+        """
+        (answer,) = self.batch([FileRequest("r", path)])
+        self.agent_transport.must(f"read {path}", answer)
+        return answer.text
+
+    def exists(self, path: str) -> bool:
+        """Say whether *path* exists."""
+        (answer,) = self.batch([FileRequest("s", path)])
+        return not answer.errno
+
+    def list_directory(self, path: str) -> list[str]:
+        """Return the names in *path*, sorted; empty if there is no such directory."""
+        (answer,) = self.batch([FileRequest("d", path)])
+        return sorted(answer.text.split("\0")[:-1])
+
+    def write_begin(self, path: str, text: str) -> Pending:
+        """Begin a write that may block for long; its answer comes when the kernel is done."""
+        return self.agent_transport.agent.begin([FileRequest("w", path, text.encode())])
+
+    # -- kernel log ---------------------------------------------------------------------------
+
+    def kernel_log_mark(self) -> int:
+        """Return a position in the kernel log, for `kernel_log_since`."""
+        numbers = [number for number, _ in self._log_records(0)]
+        return numbers[-1] + 1 if numbers else 0
+
+    def kernel_log_since(self, mark: int) -> str:
+        """Return what the kernel logged after *mark*, one record a line."""
+        return "\n".join(text for _, text in self._log_records(mark))
+
+    def kernel_log(self) -> str:
+        """Return the whole kernel log."""
+        return self.kernel_log_since(0)
+
+    def _log_records(self, mark: int) -> list[tuple[int, str]]:
+        (answer,) = self.batch([FileRequest("k", "/dev/kmsg", str(mark).encode())])
+        self.agent_transport.must("read /dev/kmsg", answer)
+        return parse_records(answer.text)
+
+    # -- the guest of this host -------------------------------------------------------------------
+
+    def launch(self, spec: MachineSpec, *, evidence: Path, timeout: float = 60) -> Machine:
+        """Start the inner QEMU with *spec*; the caller ends it.
+
+        Its guest never runs: ``cont`` is refused.
+
+        :raise LaunchFailed: it ended before QMP answered.
+        :raise HostError: there is no inner QEMU, or *spec* would run at once.
+        """
+        if self.inner_qemu is None or not self.spec.files.inner_qemu:
+            raise HostError(f"{self.name} has no QEMU in it", hint="its disk was not given")
+        if not spec.paused:
+            raise HostError(f"{spec.name}: {NO_RUNNING}", hint="MachineSpec(paused=True)")
+        machine = Machine.launch(
+            spec,
+            Launch(self.agent_transport, self.inner_qemu, evidence, level="L2", timeout=timeout),
+        )
+        machine.qmp.forbid("cont", NO_RUNNING)
+        return machine
+
+    def sie(self) -> SieView:
+        """Return a view of what a guest could use whenever one is about to run.
+
+        :raise HostError: the kernel has no SIE, or does not say where.
+        """
+        if self._symbols is None or not self._symbols.sie:
+            raise HostError(f"{self.name}: its kernel does not say where SIE is executed")
+        return SieView(self.traps, self._symbols.sie)
+
+    @contextlib.contextmanager
+    def watch_writes(self, address: int, length: int = 8) -> Iterator[list[int]]:
+        """Collect the PSW address after each write to *length* bytes at *address*."""
+        hits: list[int] = []
+        with self.traps.watching(address, length, lambda at: hits.append(at.registers.address)):
+            yield hits
+
+
+def start_machine(spec: MachineSpec, qemu: Runnable, evidence: Path) -> Machine:
+    """Start QEMU for an AP host.
+
+    QMP is left at once: each AP instruction would be two events of it.
+    """
+    machine = Machine.launch(spec, Launch(LocalPlace(), qemu, evidence, level="L1"))
+    machine.qmp.close()
+    return machine
+
+
+def stand_behind(
+    machine: Machine, symbols: Symbols, adapters: Adapters, spec: ApHostSpec
+) -> TrapLoop:
+    """Let *adapters* execute the AP instructions of *machine*, which stands still; it goes on.
+
+    :raise LaunchFailed: the gdbstub does not answer.
+    """
+    stream = machine.try_connect(machine.sockets.stream(GDB))
+    if stream is None:
+        raise LaunchFailed(
+            f"{machine.spec.name}: nobody listens at the gdbstub's socket",
+            exit_status=None, stderr=machine.stderr(), evidence=machine.evidence / "qemu.log",
+        )  # fmt: skip
+    rsp = Rsp(stream, name=machine.spec.name, log=machine.evidence / "gdb.log")
+
+    def have_sie(standing: Rsp) -> None:
+        at = symbols.sclp + 1
+        (byte,) = standing.read_memory(at, 1)
+        standing.write_memory(at, bytes([byte | _HAS_SIEF2_AND_64BSCAO]))
+
+    try:
+        rsp.begin()
+        loop = TrapLoop(
+            rsp, symbols.illegal_op, adapters, name=machine.spec.name,
+            first=have_sie if symbols.sclp else None,
+        )  # fmt: skip
+        loop.start()
+    except BaseException:
+        rsp.close()
+        raise
+    return loop
+
+
+def connect_agent(machine: Machine, traps: TrapLoop | None, *, timeout: float) -> AgentTransport:
+    """Return a connection to the agent, which may have to boot first.
+
+    :raise Unreachable: it does not answer in *timeout* seconds.
+    """
+    stream = machine.try_connect(machine.sockets.stream(AGENT))
+    if stream is None:
+        raise LaunchFailed(
+            f"{machine.spec.name}: nobody listens at the agent's socket",
+            exit_status=None, stderr=machine.stderr(), evidence=machine.evidence / "qemu.log",
+        )  # fmt: skip
+    guards = (machine.check, traps.check) if traps is not None else (machine.check,)
+    agent = Agent(stream, name=machine.spec.name, guards=guards)
+    try:
+        agent.greet(timeout=timeout)
+    except BaseException:
+        agent.close()
+        raise
+    return AgentTransport(agent)
+
+
+def discover_symbols(spec: ApHostSpec, *, qemu: Runnable, evidence: Path) -> Symbols:
+    """Boot the kernel of *spec* once, without adapters, and read its addresses."""
+    with step("find the addresses in %s", Path(spec.files.kernel).name):
+        machine = start_machine(spec.machine(traps=False), qemu, evidence)
+        try:
+            transport = connect_agent(machine, None, timeout=UP)
+            text = transport.read("/proc/kallsyms").decode(errors="replace")
+            transport.close()
+        finally:
+            machine.kill()
+        return parse_kallsyms(text)
+
+
+_RECORD = re.compile(r"\d+,(\d+),\d+,[^;]*;(.*)", re.DOTALL)
+
+
+def parse_records(text: str) -> list[tuple[int, str]]:
+    """Read records of ``/dev/kmsg``, each ended by a NUL: sequence number and text (pure)."""
+    found = []
+    for record in text.split("\0"):
+        match = _RECORD.match(record)
+        if match is not None:
+            # Lines that begin with a blank are fields for programs.
+            lines = [line for line in match[2].split("\n") if line and not line.startswith(" ")]
+            found.append((int(match[1]), "\n".join(lines)))
+    return found
+
+
+def _note_into(evidence: Path, undo: contextlib.ExitStack) -> Callable[[Instruction], None]:
+    file = undo.enter_context((evidence / "ap-instructions.log").open("w", encoding="ascii"))
+
+    def note(one: Instruction) -> None:
+        file.write(f"{one}\n")
+
+    return note
