@@ -149,9 +149,12 @@ def _stop_idle(qmp: Qmp, guard: Guard, timeout: float) -> None:
         raise StateBroken(error.summary, seen=error.seen, hint=error.hint) from error
 
 
-def go_on(qmp: Qmp, state: SavedState, *, guard: Guard, timeout: float = 60) -> None:
+def go_on(
+    qmp: Qmp, state: SavedState, *, guard: Guard, timeout: float = 60, run: bool = True
+) -> None:
     """Load *state* into a machine that waits for it, and let it run.
 
+    :param run: False leaves that to somebody else, for a machine that was started paused.
     :raise StateBroken: QEMU does not take it.
     """
     with step("restore %s", qmp.name):
@@ -161,7 +164,8 @@ def go_on(qmp: Qmp, state: SavedState, *, guard: Guard, timeout: float = 60) -> 
             qmp, lambda: qmp.execute("migrate-incoming", {"uri": address}),
             "restore", guard, timeout,
         )  # fmt: skip
-        qmp.execute("cont")
+        if run:
+            qmp.execute("cont")
 
 
 def _migrate(
