@@ -27,6 +27,7 @@ from harness.model.vfio_mapping import (
     GuestLayout,
     RegionFacts,
     beside_table_pages,
+    check_areas,
     guest_layout,
     mapped_areas,
     region_facts_of_linux,
@@ -43,11 +44,12 @@ def expect_vfio(case: VfioCase) -> Expectation:
     """
     if not case.qemu.has(2, 9):
         raise ValueError(f"QEMU {case.qemu} prints no types in flat views; 2.9 is the first")
-    layout = guest_layout(case.function, case.options, page=case.page, qemu=case.qemu)
     facts: dict[int, RegionFacts] = {}
     if case.transport is Transport.KERNEL:
         facts = region_facts_of_linux(case.function, case.kernel, case.page, case.subpage_reserved)
     facts.update(case.regions)
+    check_areas(facts, case.qemu)
+    layout = guest_layout(case.function, case.options, page=case.page, qemu=case.qemu)
     bars = {bar.index: bar for bar in layout.bars}
     _check(case, bars)
     builder = _Builder(case, facts, layout)

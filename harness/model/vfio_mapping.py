@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from harness.model.address import AddressRange
@@ -15,6 +16,7 @@ from harness.model.pci import Bar, BarKind, MsixCapability, PciFunction, PciId
 from harness.model.version import KernelVersion, QemuVersion
 
 _GIB: Final = 1 << 30
+_LAST_BAR: Final = 5
 _KUNLUN_VF: Final = PciId(0x1D22, 0x3685)
 
 
@@ -160,6 +162,8 @@ def mapped_areas(
         return ()
     whole = (AddressRange(0, size),)
     areas = whole if facts.sparse is None else facts.sparse
+    if qemu.has(11, 0):  # seen in 11.1, not in 10.0: QEMU sorts them
+        areas = tuple(sorted(areas))
     if any(area.start % page for area in areas):
         return ()  # mmap() refuses one, and vfio_region_mmap() takes the others back
     # ae0215b2bb (2.12) made QEMU look at the capability.
@@ -167,6 +171,23 @@ def mapped_areas(
     if table is None or may_map_table or areas != whole:
         return areas
     return beside_table_pages(size, table, page)
+
+
+def check_areas(regions: Mapping[int, RegionFacts], qemu: QemuVersion) -> None:
+    """Follow ``vfio_setup_region_sparse_mmaps()``, which looks at the areas since 11.0.
+
+    :raise VfioRefused: two areas of a region overlap (before 11.0 the later was on top).
+    """
+    for index in sorted(regions):
+        facts = regions[index]
+        if not qemu.has(11, 0) or not facts.mappable:
+            continue
+        for one, two in pairwise(sorted(facts.sparse or ())):
+            if one.overlaps(two):
+                raise VfioRefused(
+                    f"overlapping sparse mmap regions detected in region {index}: "
+                    f"[{one.start:#x}-{one.last:#x}] overlaps with [{two.start:#x}-{two.last:#x}]"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +221,7 @@ def guest_layout(
     target = options.msix_relocation
     if target is not None and not qemu.has(2, 12):
         raise ValueError(f"x-msix-relocation needs QEMU 2.12 (89d5202edc), this is {qemu}")
-    msix = _checked_pba(function, relocated=target is not None)
+    msix = _checked_pba(function, qemu, relocated=target is not None)
     if msix is not None and target is not None:
         bars[target], msix = relocate_msix(bars, msix, target, page)
     if msix is not None:
@@ -208,11 +229,15 @@ def guest_layout(
     return GuestLayout(tuple(bars[index] for index in sorted(bars)), msix)
 
 
-def _checked_pba(function: PciFunction, *, relocated: bool) -> MsixCapability | None:
+def _checked_pba(
+    function: PciFunction, qemu: QemuVersion, *, relocated: bool
+) -> MsixCapability | None:
     """Follow ``vfio_msix_early_setup()``: refuse or correct a PBA outside its BAR."""
     msix = function.msix
     if msix is None:
         return None
+    if max(msix.table_bar, msix.pba_bar) > _LAST_BAR and qemu.has(11, 0):  # not in 10.0
+        raise VfioRefused(f"invalid MSI-X BIR, table_bar={msix.table_bar} pba_bar={msix.pba_bar}")
     size = next((bar.size for bar in function.bars if bar.index == msix.pba_bar), 0)
     if msix.pba_offset < size:
         return msix

@@ -1,0 +1,1 @@
+"""Devices that could exist: described, served, programmed, and judged by the oracle."""

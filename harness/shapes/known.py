@@ -1,0 +1,26 @@
+"""Shapes that kill QEMU, each with its page in docs/findings.
+
+They are refusals that QEMU forgot. The oracle says what a sane QEMU says; a run counts them
+apart, and a QEMU that refuses them is as right as can be.
+"""
+
+from __future__ import annotations
+
+from harness.shapes.shape import Shape
+
+ABSENT_BAR = "docs/findings/vfio-user-msix-in-absent-bar.md"
+BEYOND = "docs/findings/sparse-area-beyond-its-region.md"
+ODD_SIZE = "docs/findings/vfio-user-bar-size-not-a-power-of-two.md"
+
+
+def known_crash(shape: Shape) -> str:
+    """Return the page of the finding that *shape* is a case of, empty if of none."""
+    if any(bar.size & (bar.size - 1) for bar in shape.bars):
+        return ODD_SIZE
+    if shape.msix is not None and shape.bar(shape.msix.table_bar) is None:
+        return ABSENT_BAR
+    for bar in shape.bars:
+        areas = () if isinstance(bar.direct, bool) else bar.direct
+        if any(area.end > bar.size for area in areas):
+            return BEYOND
+    return ""

@@ -1,0 +1,197 @@
+"""Shapes put into a real QEMU, and what the oracle says of what QEMU made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.errors import LaunchFailed, MachineDied, ParseError, QmpFailed
+from harness.machine.launch import Runnable
+from harness.model.expectation import Difference, Expectation
+from harness.model.memory_map import MemoryMap
+from harness.model.version import QemuVersion
+from harness.model.vfio_case import VfioCase
+from harness.model.vfio_expectation import expect_vfio
+from harness.model.vfio_mapping import VfioRefused
+from harness.parse.mtree import parse_memory_map
+from harness.shapes.areas import how_many_fit
+from harness.shapes.bench import Bench
+from harness.shapes.known import known_crash
+from harness.shapes.served import case_of
+from harness.shapes.shape import Shape
+
+EXIT_REFUSED = 1
+"""Status of a QEMU that refuses its command line."""
+
+
+class Build(Runnable, Protocol):
+    """A QEMU that can be started here and knows its version."""
+
+    @property
+    def version(self) -> QemuVersion:
+        """Version of the build."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The map after one step, and what it must be."""
+
+    step: int
+    case: VfioCase
+    expectation: Expectation
+    found: MemoryMap
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Return what differs."""
+        return self.expectation.compare(self.found)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One shape in one QEMU."""
+
+    shape: Shape
+    refusal: str | None
+    """What QEMU must say; None: it must take the shape."""
+    views: tuple[View, ...] = ()
+    ended: str = ""
+    """How QEMU ended before all was read, with its words; empty if it did not."""
+    said: str = ""
+    """What it said otherwise: warnings."""
+    problem: str = ""
+    """What is wrong in the end, empty if QEMU and the oracle agree."""
+    rule: str = ""
+    """Id of the rule that is broken, or a word for the kind of problem."""
+    known: str = ""
+    """Page of docs/findings that explains it: then it is no new problem."""
+
+    @property
+    def agrees(self) -> bool:
+        """Say whether nothing is wrong that is not known."""
+        return not self.problem or bool(self.known)
+
+
+def refusal_of(shape: Shape, qemu: QemuVersion) -> str | None:
+    """Return the words with which QEMU must refuse *shape*, None if it must take it."""
+    try:
+        expect_vfio(case_of(shape, qemu=qemu, name="s0"))
+    except VfioRefused as refused:
+        return str(refused)
+    return None
+
+
+def observe(qemu: Build, shape: Shape) -> Observation:
+    """Put one shape alone into QEMU and judge it.
+
+    :raise LaunchFailed: QEMU cannot be started at all.
+    """
+    return observe_together(qemu, [shape])[0]
+
+
+def observe_all(qemu: Build, shapes: Sequence[Shape], *, together: int = 8) -> list[Observation]:
+    """Judge *shapes*, up to *together* in one machine; those QEMU must refuse alone.
+
+    What is wrong in company is judged again alone: only if that is well, company is to blame.
+    """
+    alone: list[int] = []
+    legal: list[int] = []
+    for number, shape in enumerate(shapes):
+        refused = refusal_of(shape, qemu.version) is not None
+        (alone if refused or known_crash(shape) else legal).append(number)
+    found: dict[int, Observation] = {}
+    while legal:
+        count = how_many_fit([shapes[number] for number in legal], together)
+        batch, legal = legal[:count], legal[count:]
+        seen = observe_together(qemu, [shapes[number] for number in batch])
+        found |= dict(zip(batch, seen, strict=True))
+        if len(batch) > 1:
+            alone += [number for number in batch if found[number].problem]
+    for number in alone:
+        again = observe(qemu, shapes[number])
+        company = found.get(number)
+        # A shape that is wrong only beside others is still wrong.
+        found[number] = again if company is None or again.problem else company
+    return [found[number] for number in range(len(shapes))]
+
+
+def observe_together(qemu: Build, shapes: Sequence[Shape]) -> list[Observation]:
+    """Put *shapes* into one QEMU and judge each after each step."""
+    refusals = [refusal_of(shape, qemu.version) for shape in shapes]
+    views: list[list[View]] = [[] for _ in shapes]
+    ended, said = "", ""
+    status: int | None = 0
+    try:
+        with Bench(qemu, shapes) as bench:
+            try:
+                for step in range(max(len(shape.all_steps) for shape in shapes)):
+                    bench.do_step(step)
+                    found = parse_memory_map(bench.read_map())
+                    for number, shape in enumerate(shapes):
+                        if refusals[number] is None and step < len(shape.all_steps):
+                            views[number].append(_view(qemu, bench, number, step, found))
+                status = bench.quit()
+                ended = f"QEMU ended with status {status} at 'quit'" if status else ""
+            finally:
+                said = bench.stderr()
+    except LaunchFailed as failed:
+        if failed.exit_status is None:
+            raise
+        ended, status, said = failed.summary, failed.exit_status, failed.stderr
+    except (MachineDied, QmpFailed, ParseError) as failed:
+        ended, status = str(failed), None
+    return [
+        _judge(shape, refusal, tuple(seen), ended, status, said)
+        for shape, refusal, seen in zip(shapes, refusals, views, strict=True)
+    ]
+
+
+def _view(qemu: Build, bench: Bench, number: int, step: int, found: MemoryMap) -> View:
+    case = case_of(
+        bench.shapes[number],
+        qemu=qemu.version,
+        name=bench.names[number],
+        programmer=bench.programmers[number],
+    )
+    return View(step, case, expect_vfio(case), found)
+
+
+def _judge(
+    shape: Shape,
+    refusal: str | None,
+    views: tuple[View, ...],
+    ended: str,
+    status: int | None,
+    said: str,
+) -> Observation:
+    problem, rule = "", ""
+    if ended and not (refusal is not None and status == EXIT_REFUSED and refusal in said):
+        rule = "refused" if status == EXIT_REFUSED else "died"
+        must = f"it must say: {refusal}" if refusal is not None else "it must take the shape"
+        problem = f"{ended}; {must}\n{said.strip()[-2000:]}"
+    elif refusal is not None and not ended:
+        problem, rule = f"QEMU took the shape; it must say: {refusal}", "taken"
+    else:
+        for view in views:
+            differences = view.differences
+            if differences:
+                steps = len(shape.all_steps)
+                problem = f"after step {view.step + 1} of {steps}:\n" + "\n".join(
+                    difference.explain() for difference in differences
+                )
+                rule = differences[0].rule
+                break
+    known = known_crash(shape) if rule == "died" else ""
+    return Observation(shape, refusal, views, ended, said, problem, rule, known)
+
+
+__all__ = [
+    "Build",
+    "Observation",
+    "View",
+    "observe",
+    "observe_all",
+    "observe_together",
+    "refusal_of",
+]
