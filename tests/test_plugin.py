@@ -234,7 +234,20 @@ def test_an_unknown_rule_is_a_usage_error_that_names_the_nearest(
     assert "PASS" not in said
 
 
-@pytest.mark.parametrize("mark", ["rule()", "negative_control(id='MAP-01')", "rule(7)"])
+def test_a_label_goes_to_the_row_of_its_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        "import pytest\npytestmark = pytest.mark.label('device modelled')\ndef test_x(): pass\n"
+    )
+
+    run(pytester)
+
+    (result,) = read_results(pytester.path / "res/latest/report.jsonl")
+    assert result.properties["label"] == "device modelled"
+
+
+@pytest.mark.parametrize(
+    "mark", ["rule()", "negative_control(id='MAP-01')", "rule(7)", "label()", "label(7)"]
+)
 def test_a_mark_with_wrong_arguments_is_a_usage_error(
     pytester: pytest.Pytester, mark: str
 ) -> None:

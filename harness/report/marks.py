@@ -12,11 +12,14 @@ from harness.model.rule import Rule
 
 RULE = "rule"
 CONTROL = "negative_control"
+LABEL = "label"
 
 DECLARATIONS = (
     f"{RULE}(*ids): this test checks these rules of the catalogue",
     f"{CONTROL}(*ids): this test shows that the check of these rules fails on a subject that "
     "breaks them",
+    f"{LABEL}(text): what qualifies the result of this test wherever it is shown, for example "
+    "'device modelled (vfio-user), QEMU real'",
 )
 
 
@@ -53,9 +56,27 @@ def note(item: pytest.Item, rules: Mapping[str, Rule]) -> tuple[str, ...]:
         "rules": " ".join(checked),
         "negative_controls": " ".join(controlled),
         "requirement": requirement(item),
+        LABEL: label(item),
     }
     item.user_properties += [(name, value) for name, value in values.items() if value]
     return checked + controlled
+
+
+def label(item: pytest.Item) -> str:
+    """Return what qualifies the result, the nearest mark first; empty if nothing does.
+
+    :raise ConfigError: a mark has not one text.
+    """
+    texts = []
+    for given in item.iter_markers(LABEL):
+        if len(given.args) != 1 or given.kwargs or not isinstance(given.args[0], str):
+            raise ConfigError(
+                f"{item.nodeid}: a mark has wrong arguments",
+                seen=f"@pytest.mark.{LABEL}{_written(given)}",
+                hint=f'write @pytest.mark.{LABEL}("device modelled (vfio-user), QEMU real")',
+            )
+        texts.append(given.args[0])
+    return "; ".join(dict.fromkeys(texts))
 
 
 def nearest(name: str, rules: Iterable[str]) -> list[str]:

@@ -90,6 +90,8 @@ def summarise(
             lines += [line for result in found for line in _problem(result, facts, directory)]
     if warnings:
         lines += ["", f"Warnings ({len(warnings)})", *(f"  {line}" for line in warnings)]
+    if labels := _labels(results):
+        lines += ["", "Qualified", *labels]
     if reasons := _skips(results):
         lines += ["", "Skipped", *reasons]
     return "\n".join(lines) + "\n"
@@ -110,6 +112,8 @@ def _problem(result: Result, facts: RunFacts, directory: Path) -> list[str]:
     lines = ["", f"  {result.verdict.upper()} {result.nodeid} [{cited}]"]
     if requirement := result.properties.get("requirement"):
         lines.append(f"    requires: {requirement}")
+    if label := result.properties.get("label"):
+        lines.append(f"    label:    {label}")
     lines.append(f"    said:     {result.first_line or '(nothing)'}")
     if evidence := result.properties.get("evidence"):
         place = Path(evidence)
@@ -118,6 +122,12 @@ def _problem(result: Result, facts: RunFacts, directory: Path) -> list[str]:
     again = ["trapline", "run", *facts.rerun_options, result.nodeid]
     lines.append(f"    again:    {shlex.join(again)}")
     return lines
+
+
+def _labels(results: Iterable[Result]) -> list[str]:
+    """Count the results that say something of a model and not of the real thing alone."""
+    labels = Counter(label for result in results if (label := result.properties.get("label")))
+    return [f"  {number:4} x {label}" for label, number in labels.most_common()]
 
 
 def _skips(results: Iterable[Result]) -> list[str]:

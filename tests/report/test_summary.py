@@ -75,6 +75,20 @@ def test_the_summary_says_what_where_on_what_and_what_broke() -> None:
     ]
 
 
+def test_results_that_stand_on_a_model_are_counted_by_their_label() -> None:
+    label = {"label": "kernel real, adapters modelled"}
+    results = [
+        Result("suites/a.py::one", Verdict.PASS, 1.0, properties=label),
+        Result("suites/a.py::two", Verdict.FAIL, 1.0, properties=label, message="no"),
+        *RESULTS,
+    ]
+
+    lines = summarise(results, FACTS, RUN).splitlines()
+
+    assert lines[lines.index("Qualified") + 1] == "     2 x kernel real, adapters modelled"
+    assert "    label:    kernel real, adapters modelled" in lines
+
+
 def test_facts_survive_their_file(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(FACTS.to_json())
 
