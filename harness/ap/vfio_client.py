@@ -56,6 +56,13 @@ class VfioClient:
         """Take the device from the group; return the errno."""
         return self.ask(f"device {device.uuid}").error
 
+    def take_second(self, device: MatrixDevice) -> str:
+        """Try to have another device in the same machine; return the errno."""
+        self.do(f"group /dev/vfio/{device.group}")
+        self.do("container")
+        self.do("kvm-file")
+        return self.take(device)
+
     def open(self, device: MatrixDevice) -> None:
         """Have the device in a virtual machine, the whole way by group.
 

@@ -63,8 +63,12 @@ static int get_device(char *words)
 {
 	char *name = first_word(&words);
 
-	device_fd = ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, name ? name : "");
-	return device_fd < 0 ? failed() : succeeded();
+	int fd = ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, name ? name : "");
+
+	if (fd < 0)
+		return failed();
+	device_fd = fd;
+	return succeeded();
 }
 
 static int open_device(char *words)
