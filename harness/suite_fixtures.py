@@ -9,6 +9,8 @@
 ``nested``                the resident nested guest with every test device assigned (shared)
 ``assigned``              one device of the resident guest; parametrised over all of them
 ``nested_host``           the virtual host that the resident guest runs on
+``zoo``                   a machine with firmware only that has one of each shape of device,
+                          on a virtual host of its own
 ``firmware_only``         starts a machine without an operating system, devices assigned in a
                           special way; the resident guest goes first
 ========================  =======================================================================
@@ -40,6 +42,7 @@ from harness.lab.nested import WHO_HAS_IT, Nested
 from harness.lab.parts import Parts, check_host_word
 from harness.lab.resident import Resident
 from harness.lab.states import cap_of
+from harness.lab.zoo import open_zoo
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
@@ -281,6 +284,21 @@ def firmware_only(resident: Resident, evidence: Path) -> FirmwareOnly:
         return started
 
     return start
+
+
+@pytest.fixture(scope="session")
+def zoo(
+    virtual_host: VirtualHost,
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
+) -> Iterator[Nested]:
+    """A machine with firmware only that has one of each shape of device (`harness.host.zoo`)."""
+    opened = open_zoo(parts, key=run_key, evidence=shared_evidence("zoo"))
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     skipping_what_the_host_lacks,
     subject_of,
     virtual_host,
+    zoo,
 )
 from harness.suite_order import in_good_order, shared_by
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.machine.command import Device
-from harness.model.pci import Bdf
+from harness.model.pci import Bdf, PciId
 
 _FIRST_SLOT = 0x10
 
@@ -68,3 +68,11 @@ ZOO: Mapping[str, Exhibit] = {
     )
 }  # fmt: skip
 """By name."""
+
+PEERS: tuple[Device, ...] = (
+    Device("pcie-pci-bridge", "bridge", "pcie.0", f"0x{_FIRST_SLOT + len(ZOO):x}"),
+    Device("edu", "peer0", "bridge", "1"),
+    Device("edu", "peer1", "bridge", "2"),
+)
+"""Two conventional devices behind one bridge: they share an IOMMU group."""
+PEER_ID = PciId(0x1234, 0x11E8)

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.guest.keys import RunKey
 from harness.host.host import Host
 from harness.host.virtual_spec import nested_spec
-from harness.host.zoo import ZOO
+from harness.host.zoo import PEERS, ZOO
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_virtual
 from harness.lab.nested import AssignedDevices, Nested
@@ -27,7 +27,7 @@ def open_zoo(parts: Parts, *, key: RunKey, evidence: Path) -> Nested:
         evidence=place,
         saved=False,
         devices=(),
-        emulated=[one.device() for one in there.values()],
+        emulated=[*(one.device() for one in there.values()), *PEERS],
         objects=[one.backend for one in there.values() if one.backend],
     )
     try:
