@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.ap.adapters import Adapters
-from harness.ap.agent import Agent, Pending
+from harness.ap.agent import Pending
 from harness.ap.agent_transport import AgentTransport
 from harness.ap.agent_wire import FileAnswer, FileRequest
-from harness.ap.instruction import Instruction
+from harness.ap.bring_up import UP, connect_agent, stand_behind, start_machine
+from harness.ap.instruction_log import InstructionLog
 from harness.ap.kernel_modules import load_set
-from harness.ap.rsp import Rsp
 from harness.ap.sie_view import SieView
-from harness.ap.spec import AGENT, GDB, ApHostSpec
-from harness.ap.symbols import Symbols, parse_kallsyms
+from harness.ap.spec import ApHostSpec
+from harness.ap.symbols import Symbols
 from harness.ap.trap import TrapLoop
-from harness.errors import HostError, LaunchFailed, MachineError
+from harness.errors import HostError
 from harness.guest.system import System
 from harness.machine.command import MachineSpec
 from harness.machine.launch import Launch, Runnable
 from harness.machine.machine import Machine
-from harness.machine.place import LocalPlace
+from harness.machine.qmp import Qmp
+from harness.machine.saved_state import SavedState, save, to_be_saved, to_go_on
 from harness.step import step
 from harness.wait import wait_until
 
 log = logging.getLogger(__name__)
 
-UP = 90.0
-"""Seconds from the start of QEMU until the agent must answer."""
 NO_RUNNING = (
     "a guest on an AP host cannot run: KVM is told that there is SIE, and there is none."
     " It stays in prelaunch"
 )
-_HAS_SIEF2_AND_64BSCAO = 0x60
-"""In the second byte of ``struct sclp_info`` (arch/s390/include/asm/sclp.h)."""
 
 
 class ApHost(System):
@@ -52,8 +50,8 @@ class ApHost(System):
         machine: Machine,
         transport: AgentTransport,
         adapters: Adapters,
-        traps: TrapLoop | None,
-        symbols: Symbols | None,
+        traps: TrapLoop,
+        symbols: Symbols,
         inner_qemu: Runnable | None = None,
     ) -> None:
         super().__init__(transport, level="L1")
@@ -62,7 +60,7 @@ class ApHost(System):
         self.machine = machine
         self.adapters = adapters
         self.inner_qemu = inner_qemu
-        self._traps = traps
+        self.traps = traps
         self._symbols = symbols
 
     # -- life -------------------------------------------------------------------------------------
@@ -76,34 +74,99 @@ class ApHost(System):
         symbols: Symbols,
         evidence: Path,
         inner_qemu: Runnable | None = None,
-        timeout: float = UP,
+        state: SavedState | None = None,
     ) -> ApHost:
         """Start it and return when the modules of *spec* are loaded.
 
         :param qemu: the ``qemu-system-s390x`` that it runs on.
         :param inner_qemu: the one that runs in it, where its disk is mounted.
+        :param state: where `save` will save it.
         :raise MachineError: QEMU could not be started, or died.
         :raise GuestError: its kernel crashed, or the agent does not answer.
         :raise HostError: no AP instruction came: the addresses are of another kernel.
         """
-        with step("boot an AP host"), contextlib.ExitStack() as undo:
-            machine = start_machine(spec.machine(), qemu, evidence)
+        machine_spec = spec.machine()
+        if state is not None:
+            machine_spec = to_be_saved(machine_spec, state)
+        with step("boot an AP host"):
+            host = cls._up(spec, machine_spec, qemu, symbols, evidence, inner_qemu)
+            try:
+                if not host.adapters.mark:
+                    raise HostError(
+                        "the kernel of the AP host executed no AP instruction",
+                        seen=f"nothing came to illegal_op at {symbols.illegal_op:#x}",
+                        evidence=evidence,
+                        hint="the address is of another kernel, or QEMU has AP instructions now",
+                    )
+                host.prepare()
+            except BaseException:
+                host.close()
+                raise
+            return host
+
+    @classmethod
+    def restore(
+        cls,
+        spec: ApHostSpec,
+        state: SavedState,
+        *,
+        qemu: Runnable,
+        symbols: Symbols,
+        evidence: Path,
+        inner_qemu: Runnable | None = None,
+    ) -> ApHost:
+        """Go on from *state*, which was saved of *spec*, with adapters as they were then.
+
+        :raise StateBroken: QEMU does not take the state.
+        :raise MachineError: QEMU could not be started, or died.
+        :raise GuestError: the agent does not answer.
+        """
+        read_only = state.memory.exists() and not os.access(state.memory, os.W_OK)
+        machine_spec = to_go_on(spec.machine(), state, read_only=read_only)
+        with step("go on from a saved AP host"):
+            return cls._up(spec, machine_spec, qemu, symbols, evidence, inner_qemu, state)
+
+    @classmethod
+    def _up(
+        cls,
+        spec: ApHostSpec,
+        machine_spec: MachineSpec,
+        qemu: Runnable,
+        symbols: Symbols,
+        evidence: Path,
+        inner_qemu: Runnable | None,
+        state: SavedState | None = None,
+    ) -> ApHost:
+        with contextlib.ExitStack() as undo:
+            note = InstructionLog(evidence / "ap-instructions.log")
+            undo.callback(note.close)
+            machine = start_machine(machine_spec, qemu, evidence, state=state)
             undo.callback(machine.kill)
-            adapters = Adapters(spec.hardware, note=_note_into(evidence, undo))
-            traps = stand_behind(machine, symbols, adapters, spec)
+            adapters = Adapters(spec.hardware, note=note)
+            traps = stand_behind(machine, symbols, adapters, armed=state is not None)
             undo.callback(traps.end)
-            transport = connect_agent(machine, traps, timeout=timeout)
+            transport = connect_agent(machine, traps, timeout=UP)
+            undo.callback(transport.close)
             host = cls(spec, machine, transport, adapters, traps, symbols, inner_qemu)
-            if not adapters.mark:
-                raise HostError(
-                    "the kernel of the AP host executed no AP instruction",
-                    seen=f"nothing came to illegal_op at {symbols.illegal_op:#x}",
-                    evidence=machine.evidence,
-                    hint="the address is of another kernel, or QEMU has AP instructions now",
-                )
-            host.prepare()
             host._undo = undo.pop_all()
             return host
+
+    def save(self, state: SavedState) -> None:
+        """Save it where `boot` was told; it is only good for being closed then.
+
+        :raise StateBroken: it cannot be saved.
+        """
+        self.transport.close()
+        self.traps.hold()
+        qmp = Qmp(
+            self.machine.spec.name, self.machine.evidence / "qmp-save.jsonl",
+            guards=(self.machine.check_alive,),
+        )  # fmt: skip
+        try:
+            qmp.connect(self.machine.place.connect(self.machine.sockets.qmp_debug, timeout=10))
+            save(qmp, state, guard=self.machine.check_alive)
+        finally:
+            qmp.close()
 
     def prepare(self) -> None:
         """Load the modules and let the AP bus find its queues."""
@@ -129,22 +192,11 @@ class ApHost(System):
     def check(self) -> None:
         """Raise if it is dead, or its adapters are. A guard for waits."""
         self.machine.check()
-        if self._traps is not None:
-            self._traps.check()
+        self.traps.check()
 
     def close(self) -> None:
         """End it; nothing needs to be put back."""
         self._undo.close()
-
-    @property
-    def traps(self) -> TrapLoop:
-        """Who executes its AP instructions.
-
-        :raise MachineError: nobody does: it was booted to be looked at.
-        """
-        if self._traps is None:
-            raise MachineError(f"{self.name} has nobody who executes AP instructions")
-        return self._traps
 
     @property
     def agent_transport(self) -> AgentTransport:
@@ -227,7 +279,7 @@ class ApHost(System):
 
         :raise HostError: the kernel has no SIE, or does not say where.
         """
-        if self._symbols is None or not self._symbols.sie:
+        if not self._symbols.sie:
             raise HostError(f"{self.name}: its kernel does not say where SIE is executed")
         return SieView(self.traps, self._symbols.sie)
 
@@ -237,83 +289,6 @@ class ApHost(System):
         hits: list[int] = []
         with self.traps.watching(address, length, lambda at: hits.append(at.registers.address)):
             yield hits
-
-
-def start_machine(spec: MachineSpec, qemu: Runnable, evidence: Path) -> Machine:
-    """Start QEMU for an AP host.
-
-    QMP is left at once: each AP instruction would be two events of it.
-    """
-    machine = Machine.launch(spec, Launch(LocalPlace(), qemu, evidence, level="L1"))
-    machine.qmp.close()
-    return machine
-
-
-def stand_behind(
-    machine: Machine, symbols: Symbols, adapters: Adapters, spec: ApHostSpec
-) -> TrapLoop:
-    """Let *adapters* execute the AP instructions of *machine*, which stands still; it goes on.
-
-    :raise LaunchFailed: the gdbstub does not answer.
-    """
-    stream = machine.try_connect(machine.sockets.stream(GDB))
-    if stream is None:
-        raise LaunchFailed(
-            f"{machine.spec.name}: nobody listens at the gdbstub's socket",
-            exit_status=None, stderr=machine.stderr(), evidence=machine.evidence / "qemu.log",
-        )  # fmt: skip
-    rsp = Rsp(stream, name=machine.spec.name, log=machine.evidence / "gdb.log")
-
-    def have_sie(standing: Rsp) -> None:
-        at = symbols.sclp + 1
-        (byte,) = standing.read_memory(at, 1)
-        standing.write_memory(at, bytes([byte | _HAS_SIEF2_AND_64BSCAO]))
-
-    try:
-        rsp.begin()
-        loop = TrapLoop(
-            rsp, symbols.illegal_op, adapters, name=machine.spec.name,
-            first=have_sie if symbols.sclp else None,
-        )  # fmt: skip
-        loop.start()
-    except BaseException:
-        rsp.close()
-        raise
-    return loop
-
-
-def connect_agent(machine: Machine, traps: TrapLoop | None, *, timeout: float) -> AgentTransport:
-    """Return a connection to the agent, which may have to boot first.
-
-    :raise Unreachable: it does not answer in *timeout* seconds.
-    """
-    stream = machine.try_connect(machine.sockets.stream(AGENT))
-    if stream is None:
-        raise LaunchFailed(
-            f"{machine.spec.name}: nobody listens at the agent's socket",
-            exit_status=None, stderr=machine.stderr(), evidence=machine.evidence / "qemu.log",
-        )  # fmt: skip
-    guards = (machine.check, traps.check) if traps is not None else (machine.check,)
-    agent = Agent(stream, name=machine.spec.name, guards=guards)
-    try:
-        agent.greet(timeout=timeout)
-    except BaseException:
-        agent.close()
-        raise
-    return AgentTransport(agent)
-
-
-def discover_symbols(spec: ApHostSpec, *, qemu: Runnable, evidence: Path) -> Symbols:
-    """Boot the kernel of *spec* once, without adapters, and read its addresses."""
-    with step("find the addresses in %s", Path(spec.files.kernel).name):
-        machine = start_machine(spec.machine(traps=False), qemu, evidence)
-        try:
-            transport = connect_agent(machine, None, timeout=UP)
-            text = transport.read("/proc/kallsyms").decode(errors="replace")
-            transport.close()
-        finally:
-            machine.kill()
-        return parse_kallsyms(text)
 
 
 _RECORD = re.compile(r"\d+,(\d+),\d+,[^;]*;(.*)", re.DOTALL)
@@ -329,12 +304,3 @@ def parse_records(text: str) -> list[tuple[int, str]]:
             lines = [line for line in match[2].split("\n") if line and not line.startswith(" ")]
             found.append((int(match[1]), "\n".join(lines)))
     return found
-
-
-def _note_into(evidence: Path, undo: contextlib.ExitStack) -> Callable[[Instruction], None]:
-    file = undo.enter_context((evidence / "ap-instructions.log").open("w", encoding="ascii"))
-
-    def note(one: Instruction) -> None:
-        file.write(f"{one}\n")
-
-    return note

@@ -97,7 +97,7 @@ class States:
                     key, lambda work: self._make(rung, method, work), name,
                     inputs=self._about(rung),
                 )  # fmt: skip
-                self._evict(keep=found)
+                evict(self.store, keep=found)
         except (ImageError, OSError) as error:
             raise StateBroken(
                 f"the saved state {name} {key} cannot be kept", seen=str(error),
@@ -220,19 +220,23 @@ class States:
                 host.close()
         (work / _FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")
 
-    def _evict(self, keep: Artifact) -> None:
-        """Remove what was not used for longest until the rest fits."""
-        cap = cap_of(os.environ)
-        with contextlib.suppress(OSError):  # damaged ones count for nobody
-            remove_tree(self.store.root / "damaged")
-        try:
-            there = [(one, bytes_of(one), last_use(one)) for one in self.store.entries()]
-        except FileNotFoundError as error:
-            log.info("another process removes saved states as well: %s", error)
-            return
-        for one in in_excess(there, keep=keep, cap=cap):
-            with step("remove the saved state %s %s, unused for longest", one.name, one.key):
-                self.store.remove(one)
+
+def evict(store: Store, *, keep: Artifact) -> None:
+    """Remove states that were not used for longest until the rest fits.
+
+    :param keep: stays, however large it is.
+    """
+    cap = cap_of(os.environ)
+    with contextlib.suppress(OSError):  # damaged ones count for nobody
+        remove_tree(store.root / "damaged")
+    try:
+        there = [(one, bytes_of(one), last_use(one)) for one in store.entries()]
+    except FileNotFoundError as error:
+        log.info("another process removes saved states as well: %s", error)
+        return
+    for one in in_excess(there, keep=keep, cap=cap):
+        with step("remove the saved state %s %s, unused for longest", one.name, one.key):
+            store.remove(one)
 
 
 def in_excess(
