@@ -40,6 +40,8 @@ class RegionInfo:
     flags: int
     size: int
     offset: int
+    capabilities: tuple[int, ...]
+    """Ids, in the order of the list."""
     areas: tuple[AddressRange, ...]
     """What can be mapped: these, or all of it if there are none and ``mappable``."""
     fd: int
@@ -180,9 +182,10 @@ class Client:
                     os.close(fd)
                 argsz = full
                 continue
-            areas = _areas(reply.payload, cap_offset) if flags & protocol.REGION_CAPS else ()
+            caps = _capabilities(reply.payload, cap_offset if flags & protocol.REGION_CAPS else 0)
             fd = reply.fds[0] if reply.fds else -1
-            return RegionInfo(index, flags, size, offset, areas, fd)
+            areas = _areas(caps.get(protocol.CAP_SPARSE_MMAP, b""))
+            return RegionInfo(index, flags, size, offset, tuple(caps), areas, fd)
 
     def read(self, region: int, offset: int, count: int) -> bytes:
         """Read from a region."""
@@ -282,15 +285,22 @@ class Client:
         self.wire.send(message.id, message.command, payload, flags=flags, error=error)
 
 
-def _areas(payload: bytes, cap_offset: int) -> tuple[AddressRange, ...]:
-    """Return the areas of the sparse capability, if it is in the list."""
-    seen = set()
-    while cap_offset and cap_offset not in seen:
-        seen.add(cap_offset)
-        kind, _, following, count, _ = protocol.SPARSE.unpack_from(payload, cap_offset)
-        if kind == protocol.CAP_SPARSE_MMAP:
-            at = cap_offset + protocol.SPARSE.size
-            body = payload[at : at + count * protocol.AREA.size]
-            return tuple(AddressRange(*area) for area in protocol.AREA.iter_unpack(body))
-        cap_offset = following
-    return ()
+def _capabilities(payload: bytes, offset: int) -> dict[int, bytes]:
+    """Return all that follows the header of each capability of a region, by id."""
+    found: dict[int, bytes] = {}
+    while offset:
+        kind, _, offset_of_next = protocol.CAPABILITY.unpack_from(payload, offset)
+        if kind in found:
+            break  # a list that bites its tail
+        found[kind] = payload[offset + protocol.CAPABILITY.size :]
+        offset = offset_of_next
+    return found
+
+
+def _areas(body: bytes) -> tuple[AddressRange, ...]:
+    """Return the areas of the sparse capability."""
+    if not body:
+        return ()
+    count, _ = protocol.SPARSE.unpack_from(body)
+    each = body[protocol.SPARSE.size :][: count * protocol.AREA.size]
+    return tuple(AddressRange(*area) for area in protocol.AREA.iter_unpack(each))

@@ -33,6 +33,7 @@ CAP_MSIX: Final = 0x11
 ECAP_AER: Final = 0x01
 
 COMMAND: Final = 0x04
+STATUS: Final = 0x06
 FIRST_CAPABILITY: Final = 0x40
 FIRST_EXTENDED: Final = 0x100
 CONVENTIONAL_SIZE: Final = 256
@@ -166,7 +167,7 @@ class _Builder:
         self.put(0x00, 2, identity.id.vendor)
         self.put(0x02, 2, identity.id.device)
         self.put(COMMAND, 2, 0, _COMMAND_WRITABLE)
-        self.put(0x06, 2, 0, clears=_STATUS_CLEARS)
+        self.put(STATUS, 2, 0, clears=_STATUS_CLEARS)
         self.put(0x08, 4, identity.class_code << 8 | identity.revision)
         self.put(0x0C, 2, 0, 0xFFFF)  # cache line size, latency timer
         self.put(0x2C, 2, identity.subsystem.vendor)
@@ -198,7 +199,7 @@ class _Builder:
             self.space.data[pointer] = at
             self.space.data[at] = capability.id
             self.body(capability, at + 2)
-            self.space.data[0x06] |= _STATUS_CAPABILITIES
+            self.space.data[STATUS] |= _STATUS_CAPABILITIES
             pointer, following = at + 1, max(following, (end + 3) & ~3)
 
     def extended_chain(self, capabilities: list[RawCapability]) -> None:

@@ -30,7 +30,8 @@ from typing import ClassVar, Final, Protocol
 from harness.device import protocol
 from harness.device.access_log import AccessLog
 from harness.device.config_space import (
-    CAP_EXPRESS,
+    COMMAND,
+    STATUS,
     Capabilities,
     ConfigSpace,
     Identity,
@@ -55,6 +56,10 @@ from harness.model.address import AddressRange
 from harness.model.pci import PciId
 
 _WIDTHS: Final = (1, 2, 4, 8)
+_BUS_MASTER: Final = 0x04
+_INTX_DISABLE: Final = 0x04
+"""Of the upper byte of COMMAND."""
+_INTERRUPT_STATUS: Final = 0x08
 
 
 class Link(Protocol):
@@ -86,6 +91,8 @@ class Device:
     capabilities: tuple[RawCapability, ...] = ()
     rom: bytes = b""
     ioevents: tuple[IoEventSpec, ...] = ()
+    obeys_bus_master: bool = True
+    """Does no DMA while Bus Master Enable of the COMMAND register is clear, as hardware."""
     resettable: bool = True
     """Takes part in the reset of its client (VFIO_DEVICE_FLAGS_RESET)."""
 
@@ -177,22 +184,22 @@ class Device:
         """Report an uncorrectable error; QEMU stops the machine."""
         return self.irqs.types[protocol.ERR].fire(0)
 
-    def dma_read(self, address: int, count: int) -> bytes:
+    def dma_read(self, address: int, count: int, *, by_message: bool = False) -> bytes:
         """Read the client's memory.
 
-        Where it gave no descriptor this takes a message and its answer. QEMU does not answer
-        while it waits for us: use `later` in a handler.
+        Where it gave no descriptor, or with *by_message*, this takes a message and its answer.
+        QEMU does not answer while it waits for us: use `later` in a handler.
 
-        :raise DmaFault: not mapped for reading.
+        :raise DmaFault: not mapped for reading, or no bus master.
         """
-        return self.dma.read(address, count, self._linked().dma_read)
+        return self.dma.read(address, count, self._linked().dma_read, by_message=by_message)
 
-    def dma_write(self, address: int, data: bytes) -> None:
+    def dma_write(self, address: int, data: bytes, *, by_message: bool = False) -> None:
         """Write to the client's memory; see `dma_read`.
 
-        :raise DmaFault: not mapped for writing; nothing was written.
+        :raise DmaFault: not mapped for writing, or no bus master; nothing was written.
         """
-        self.dma.write(address, data, self._linked().dma_write)
+        self.dma.write(address, data, self._linked().dma_write, by_message=by_message)
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* after the access that is being handled has been answered."""
@@ -244,7 +251,7 @@ class Device:
         """Answer a read that is inside region *index*."""
         self.log.add(index, offset, count, "read")
         if index == protocol.CONFIG_REGION:
-            return self.config.read(offset, count)
+            return self._with_status(offset, self.config.read(offset, count))
         if index == protocol.ROM_REGION:
             return self.rom[offset : offset + count].ljust(count, b"\xff")
         data = b"".join(
@@ -259,6 +266,7 @@ class Device:
         if index == protocol.CONFIG_REGION:
             for effect in self.config.write(offset, data):
                 self.do_reset(effect.value)
+            self._follow_command()
         elif index != protocol.ROM_REGION:
             for at, width in _pieces(offset, len(data)):
                 value = int.from_bytes(data[at - offset : at - offset + width], "little")
@@ -268,6 +276,7 @@ class Device:
         """Reset it, and count that."""
         self.resets[cause] += 1
         self.config.reset()
+        self._follow_command()
         self.reset()
 
     def do_later(self) -> None:
@@ -291,7 +300,19 @@ class Device:
     def _linked(self) -> Link:
         if self.link is None:
             raise DmaFault("DMA: no client is connected")
+        if self.obeys_bus_master and not self.config.data[COMMAND] & _BUS_MASTER:
+            raise DmaFault("DMA: bus mastering is off (COMMAND bit 2)")
         return self.link
+
+    def _follow_command(self) -> None:
+        self.irqs.intx_disabled = bool(self.config.data[COMMAND + 1] & _INTX_DISABLE)
+
+    def _with_status(self, offset: int, data: bytes) -> bytes:
+        """Show Interrupt Status, which is the state of INTx and in no byte we keep."""
+        at = STATUS - offset
+        if not self.irqs.status or not 0 <= at < len(data):
+            return data
+        return data[:at] + bytes([data[at] | _INTERRUPT_STATUS]) + data[at + 1 :]
 
     def _with_pending(self, bar: int, offset: int, data: bytes) -> bytes:
         """Lay the pending bits of MSI-X over what was read."""
@@ -319,4 +340,4 @@ def _pieces(offset: int, count: int) -> list[tuple[int, int]]:
     return pieces
 
 
-__all__ = ["CAP_EXPRESS", "Device", "DmaFault", "Link"]
+__all__ = ["Device", "DmaFault", "Link"]

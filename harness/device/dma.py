@@ -144,23 +144,27 @@ class DmaMap:
         self._windows.insert(at, (window, file))
 
     def remove(self, address: int, size: int) -> None:
-        """Remove the window that is exactly this one.
+        """Remove every window inside this range; there need not be any.
 
-        :raise Refused: there is none.
+        The text of the protocol wants a range that was mapped just so. QEMU with a vIOMMU
+        unmaps the whole address space, as the kernel's type1 lets it; and what a client
+        unmaps must be out of reach.
+
+        :raise Refused: the range cuts a window in two; nothing was removed.
         """
-        at = bisect.bisect_left(self._starts, address)
-        if (
-            at == len(self._starts)
-            or self._windows[at][0].size != size
-            or (self._starts[at] != address)
-        ):
-            raise Refused(
-                f"DMA_UNMAP of {address:#x}, {size:#x} bytes: not what was mapped", errno.ENOENT
-            )
-        del self._starts[at]
-        _, file = self._windows.pop(at)
-        if file is not None:
-            self._drop(file)
+        end = address + size
+        if size == 0 or end > _TOP:
+            raise Refused(f"DMA_UNMAP: no such range: {address:#x}, {size:#x} bytes")
+        first = bisect.bisect_left(self._starts, address)
+        last = bisect.bisect_left(self._starts, end)
+        cut = self._windows[max(0, first - 1) : last]
+        if any(w.address < address < w.end or w.address < end < w.end for w, _ in cut):
+            raise Refused(f"DMA_UNMAP of {address:#x}, {size:#x} bytes: it cuts a mapping in two")
+        gone = self._windows[first:last]
+        del self._starts[first:last], self._windows[first:last]
+        for _, file in gone:
+            if file is not None:
+                self._drop(file)
 
     def clear(self) -> None:
         """Remove all, and let go of the client's memory."""
@@ -170,28 +174,33 @@ class DmaMap:
             file.close()
         self._files.clear()
 
-    def read(self, address: int, count: int, by_message: ReadByMessage) -> bytes:
+    def read(
+        self, address: int, count: int, ask: ReadByMessage, *, by_message: bool = False
+    ) -> bytes:
         """Return *count* bytes from *address*.
 
+        :param by_message: ask the client even where it gave a descriptor.
         :raise DmaFault: not all of it is mapped for reading.
         """
         parts = []
         for window, file, start, length in list(self._pieces(address, count, "readable")):
-            if file is None:
-                parts.append(by_message(start, length))
+            if file is None or by_message:
+                parts.append(ask(start, length))
             else:
                 parts.append(file.read(window.offset + start - window.address, length))
         return b"".join(parts)
 
-    def write(self, address: int, data: bytes, by_message: WriteByMessage) -> None:
+    def write(
+        self, address: int, data: bytes, ask: WriteByMessage, *, by_message: bool = False
+    ) -> None:
         """Store *data* at *address*; all of it is checked before any is written.
 
         :raise DmaFault: not all of it is mapped for writing.
         """
         for window, file, start, length in list(self._pieces(address, len(data), "writable")):
             piece = data[start - address : start - address + length]
-            if file is None:
-                by_message(start, piece)
+            if file is None or by_message:
+                ask(start, piece)
             else:
                 file.write(window.offset + start - window.address, piece)
 

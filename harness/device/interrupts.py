@@ -113,7 +113,25 @@ class Interrupts:
         counts = (intx, msi, msix, error, 1)
         self.types = tuple(IrqType(index, count) for index, count in enumerate(counts))
         self.asserted = False
-        """Level of the INTx line."""
+        """The device holds the INTx line."""
+        self._pulse = False
+        self._intx_disabled = False
+
+    @property
+    def status(self) -> bool:
+        """Say whether INTx is pending: Interrupt Status of configuration space."""
+        return self.asserted or self._pulse
+
+    @property
+    def intx_disabled(self) -> bool:
+        """Say whether Interrupt Disable of the COMMAND register is set."""
+        return self._intx_disabled
+
+    @intx_disabled.setter
+    def intx_disabled(self, disabled: bool) -> None:
+        was, self._intx_disabled = self._intx_disabled, disabled
+        if was and not disabled and self.status:
+            self._fire_intx()
 
     def fire(self, vector: int = 0) -> bool:
         """Signal a message-signalled vector, of MSI-X or else of MSI; or INTx once.
@@ -123,7 +141,8 @@ class Interrupts:
         for index in (protocol.MSIX, protocol.MSI):
             if self.types[index].enabled:
                 return self.types[index].fire(vector)
-        return self.types[protocol.INTX].fire(0)
+        self._pulse = True
+        return self._fire_intx()
 
     def set_line(self, asserted: bool) -> None:
         """Raise or lower INTx; a raised line fires again each time the client unmasks it."""
@@ -132,7 +151,20 @@ class Interrupts:
         if not asserted:
             intx.pending.discard(0)
         elif 0 not in intx.masked:
-            intx.fire(0)
+            self._fire_intx()
+
+    def _fire_intx(self) -> bool:
+        return not self._intx_disabled and self.types[protocol.INTX].fire(0)
+
+    def _unmask_intx(self) -> None:
+        """The client has handled it: a pulse is over, a raised line fires again."""
+        intx = self.types[protocol.INTX]
+        again = 0 in intx.pending
+        intx.pending.discard(0)
+        intx.masked.discard(0)
+        self._pulse = again and not self.asserted
+        if self.status:
+            self._fire_intx()
 
     def pending_bits(self) -> bytes:
         """Return the pending bit array of MSI-X: 8 bytes for each 64 vectors."""
@@ -185,9 +217,10 @@ class Interrupts:
             if action == protocol.SET_MASK:
                 irq.masked.add(vector)
             elif action == protocol.SET_UNMASK:
-                irq.unmask(vector)
-                if irq.index == protocol.INTX and self.asserted:
-                    irq.fire(0)
+                if irq.index == protocol.INTX:
+                    self._unmask_intx()
+                else:
+                    irq.unmask(vector)
             else:
                 irq.fire(vector)
 

@@ -60,7 +60,8 @@ DMA_MAP: Final = Struct("<IIQQQ")  # argsz, flags, offset, address, size
 DMA_UNMAP: Final = Struct("<IIQQ")  # argsz, flags, address, size
 DEVICE_INFO: Final = Struct("<IIII")  # argsz, flags, regions, interrupt types
 REGION_INFO: Final = Struct("<IIIIQQ")  # argsz, flags, index, cap_offset, size, offset
-SPARSE: Final = Struct("<HHIII")  # id, version, next, areas, reserved
+CAPABILITY: Final = Struct("<HHI")  # id, version, next
+SPARSE: Final = Struct("<II")  # areas, reserved; after the capability's header
 AREA: Final = Struct("<QQ")  # offset, size
 IO_FDS: Final = Struct("<IIII")  # argsz, flags, index, count
 IO_FD: Final = Struct("<QQIIIIQ")  # offset, size, fd index, type, flags, padding, datamatch
@@ -84,6 +85,7 @@ REGION_WRITE: Final = 2
 REGION_MMAP: Final = 4
 REGION_CAPS: Final = 8
 CAP_SPARSE_MMAP: Final = 1
+CAP_MSIX_MAPPABLE: Final = 3
 
 IRQ_EVENTFD: Final = 1
 IRQ_MASKABLE: Final = 2

@@ -16,6 +16,7 @@ import socket
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -35,12 +36,15 @@ _GOODBYE: Final = 5.0
 """Seconds a handler has to come back when we close."""
 
 
+SessionMaker = Callable[[Wire, Device, deque[Refused], deque[Exception]], Session]
+
+
 class Served:
     """A device that is being served; a context manager. The device outlives its clients."""
 
-    session_class: type[Session] = Session
-
-    def __init__(self, device: Device, path: Path | None = None) -> None:
+    def __init__(
+        self, device: Device, path: Path | None = None, session: SessionMaker = Session
+    ) -> None:
         self.device = device
         self._private = None if path is not None else tempfile.mkdtemp(prefix="trapline-device-")
         self.socket = path if path is not None else Path(self._private or "", "device.sock")
@@ -51,6 +55,7 @@ class Served:
         """Exceptions of the device's own code."""
         self.clients = 0
         """How many clients have connected."""
+        self._make_session = session
         self._session: Session | None = None
         self._lock = threading.Lock()
         self._closing = False
@@ -93,7 +98,7 @@ class Served:
         """Drop the client that is there, as a server that died would."""
         session = self._session
         if session is not None:
-            session.wire.shut()
+            session.stop()
 
     def close(self) -> None:
         """Stop serving; descriptors, memory, socket and thread are gone after it."""
@@ -143,7 +148,7 @@ class Served:
             except OSError:
                 return
             with contextlib.closing(connection):
-                session = self.session_class(
+                session = self._make_session(
                     Wire(connection), self.device, self.peer_errors, self.failures
                 )
                 with self._lock:
@@ -160,9 +165,10 @@ class Served:
                     self._session = None
 
 
-def serve(device: Device, path: Path | None = None) -> Served:
+def serve(device: Device, path: Path | None = None, session: SessionMaker = Session) -> Served:
     """Serve *device* on a Unix socket, in a private directory if no *path* is given.
 
+    :param session: how clients are answered; see `harness.device.faults`.
     :raise ConfigError: the socket cannot be made there.
     """
-    return Served(device, path)
+    return Served(device, path, session)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from harness.device import protocol
@@ -31,6 +32,16 @@ CALL_TIMEOUT: Final = 3.0
 
 Reply = tuple[bytes, Sequence[int]]
 """Payload, and descriptors to send with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a message is answered with."""
+
+    payload: bytes = b""
+    fds: Sequence[int] = ()
+    error: int = 0
+    """An ``errno`` value; then there is nothing else."""
 
 
 class Session:
@@ -118,6 +129,10 @@ class Session:
         if answer.flags & protocol.FLAG_ERROR:
             raise RequestFailed(command, answer.error)
         return answer.payload
+
+    def stop(self) -> None:
+        """End it, from any thread."""
+        self.wire.shut()
 
     def dma_read(self, address: int, count: int) -> bytes:
         """Read the client's memory by message; not checked against what is mapped.
@@ -225,19 +240,28 @@ class Session:
             payload, fds = self._handle(message)
         except Refused as refused:
             if message.wants_reply:
-                self._send_error(message, refused.number)
+                self.deliver(message, Answer(error=refused.number))
             if refused.fatal:
                 raise
             self._note(refused)
             return
         if message.wants_reply:
-            self.wire.send(
-                message.id, message.command, payload, flags=protocol.TYPE_REPLY, fds=fds
-            )
+            self.deliver(message, Answer(payload, fds))
 
-    def _send_error(self, message: Message, number: int) -> None:
-        flags = protocol.TYPE_REPLY | protocol.FLAG_ERROR
-        self.wire.send(message.id, message.command, flags=flags, error=number)
+    def deliver(self, message: Message, answer: Answer) -> None:
+        """Send the answer to a message; servers that misbehave do it here.
+
+        :raise PeerGone: the client has gone.
+        """
+        flags = protocol.TYPE_REPLY | (protocol.FLAG_ERROR if answer.error else 0)
+        self.wire.send(
+            message.id,
+            message.command,
+            answer.payload,
+            flags=flags,
+            error=answer.error,
+            fds=answer.fds,
+        )
 
     def _handle(self, message: Message) -> Reply:
         command = message.command
@@ -323,19 +347,36 @@ class Session:
         bar = self.device.bar(index)
         flags = _region_flags(index, size)
         caps = b""
-        send: list[int] = []
+        send: Sequence[int] = ()
         if bar is not None and bar.is_direct:
             flags |= protocol.REGION_MMAP
             send = [self.device.region(index).fd]
-            caps = _sparse(bar)
+        if bar is not None:
+            caps = self._region_capabilities(bar)
         full = base + len(caps)
         where = base if caps else 0
         if caps:
             flags |= protocol.REGION_CAPS
         if argsz < full:  # the client asks again with a larger buffer, and gets the rest then
-            caps, send = b"", []
+            caps, send = b"", ()
         head = protocol.REGION_INFO.pack(full, flags, index, where, size, 0)
         return head + caps, send
+
+    def _region_capabilities(self, bar: BarSpec) -> bytes:
+        """Return the capabilities of the region of *bar*, linked; b"" if it has none."""
+        found: list[tuple[int, bytes]] = []
+        if isinstance(bar.direct, tuple) and bar.direct:
+            areas = [protocol.AREA.pack(area.start, area.size) for area in bar.direct]
+            head = protocol.SPARSE.pack(len(areas), 0)
+            found.append((protocol.CAP_SPARSE_MMAP, head + b"".join(areas)))
+        msix = self.device.msix
+        if msix is not None and msix.mappable and msix.table_bar == bar.index:
+            found.append((protocol.CAP_MSIX_MAPPABLE, b""))
+        caps = b""
+        for left, (kind, body) in zip(range(len(found), 0, -1), found, strict=True):
+            end = protocol.REGION_INFO.size + len(caps) + protocol.CAPABILITY.size + len(body)
+            caps += protocol.CAPABILITY.pack(kind, 1, end if left > 1 else 0) + body
+        return caps
 
     def _get_region_io_fds(self, payload: bytes, fds: list[int]) -> Reply:
         argsz, flags, index, count = protocol.fields(protocol.IO_FDS, payload, "GET_REGION_IO_FDS")
@@ -420,12 +461,4 @@ def _region_flags(index: int, size: int) -> int:
     return protocol.REGION_READ | protocol.REGION_WRITE
 
 
-def _sparse(bar: BarSpec) -> bytes:
-    """Return the capability that lists the areas that can be mapped; b"" if all of it can."""
-    if bar.direct is True or not bar.direct:
-        return b""
-    head = protocol.SPARSE.pack(protocol.CAP_SPARSE_MMAP, 1, 0, len(bar.direct), 0)
-    return head + b"".join(protocol.AREA.pack(area.start, area.size) for area in bar.direct)
-
-
-__all__ = ["CALL_TIMEOUT", "Session"]
+__all__ = ["CALL_TIMEOUT", "Answer", "Session"]

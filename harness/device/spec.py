@@ -48,6 +48,9 @@ class MsixSpec:
     pba_offset: int = 0x800
     at: int | None = None
     """Offset of the capability; None: the next free place."""
+    mappable: bool = False
+    """The region of the table says that the table may be mapped
+    (VFIO_REGION_INFO_CAP_MSIX_MAPPABLE)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +119,17 @@ class IoEventSpec:
 
 
 def check_bars(bars: tuple[BarSpec, ...]) -> None:
-    """Check that the registers can exist beside each other; odd sizes are for the peer to refuse.
+    """Check that the registers can exist beside each other.
 
-    :raise ConfigError: two share an index, one is outside the header, or a 64-bit one has no
-        upper half.
+    What is only wrong (an odd size, a 64-bit register without room for its upper half) is for
+    the peer to refuse.
+
+    :raise ConfigError: two share an index, or one is outside the header.
     """
     used: set[int] = set()
     for bar in bars:
         indices = {bar.index, bar.index + 1} if bar.kind is BarKind.MEM64 else {bar.index}
-        if not indices <= set(range(6)) or bar.size < 0:
+        if not 0 <= bar.index <= 5 or bar.size < 0:
             raise ConfigError(f"BAR {bar.index} ({bar.kind.value}, {bar.size:#x}) cannot exist")
         if indices & used:
             raise ConfigError(f"BAR {bar.index}: its index is taken")

@@ -43,6 +43,7 @@ class Sample(Device):
         ),
     )
     interrupt_pin = 1
+    obeys_bus_master = False
     msi = MsiSpec(4)
     msix = MsixSpec(8, table_bar=0, table_offset=0x800, pba_bar=0, pba_offset=0xC00)
     express = ExpressSpec(flr=True)

@@ -198,7 +198,7 @@ def test_capabilities_that_do_not_fit_are_told(caps: Capabilities) -> None:
     "bars",
     [
         (BarSpec(6, BarKind.MEM32, 16),),
-        (BarSpec(5, BarKind.MEM64, 16),),
+        (BarSpec(-1, BarKind.MEM32, 16),),
         (BarSpec(0, BarKind.MEM64, 16), BarSpec(1, BarKind.MEM32, 16)),
         (BarSpec(0, BarKind.MEM32, -1),),
     ],
@@ -206,3 +206,10 @@ def test_capabilities_that_do_not_fit_are_told(caps: Capabilities) -> None:
 def test_bars_that_cannot_be_are_told(bars: tuple[BarSpec, ...]) -> None:
     with pytest.raises(ConfigError):
         check_bars(bars)
+
+
+def test_a_64_bit_bar_in_the_last_place_has_its_upper_half_after_it() -> None:
+    check_bars((BarSpec(5, BarKind.MEM64, 1 << 40),))
+    config = made(BarSpec(5, BarKind.MEM64, 1 << 40))
+
+    assert sized(config, 6) == 0xFFFF_FF00

@@ -284,3 +284,42 @@ def test_a_rung_doorbell_is_a_write(
     assert (0, 0x44, 4, 7) in served.device.writes  # type: ignore[attr-defined]
     assert device.log.count(operation="ioeventfd") == 1
     assert client.info()  # messages are still answered
+
+
+def status(client: Client) -> bool:
+    return bool(client.read(protocol.CONFIG_REGION, 6, 2)[0] & 8)
+
+
+def test_a_raised_line_shows_in_the_status_register(client: Client, device: Device) -> None:
+    assert not status(client)
+    device.line(True)
+    assert status(client)
+    assert client.read(protocol.CONFIG_REGION, 0, 64)[6] & 8
+    device.line(False)
+    assert not status(client)
+
+
+def test_a_pulse_shows_in_the_status_register_until_it_is_unmasked(
+    client: Client, device: Device, events: Events
+) -> None:
+    client.set_irqs(protocol.INTX, TRIGGER, fds=events.make())
+    device.interrupt()
+    assert status(client)
+    client.set_irqs(protocol.INTX, NONE | UNMASK)
+    assert not status(client)
+
+
+def test_a_line_that_is_disabled_is_quiet_until_it_is_enabled(
+    client: Client, device: Device, events: Events
+) -> None:
+    (fd,) = events.make()
+    client.set_irqs(protocol.INTX, TRIGGER, fds=[fd])
+    client.write(protocol.CONFIG_REGION, 4, b"\0\4")
+    device.line(True)
+
+    assert events.count(fd) == 0
+    assert status(client)
+
+    client.write(protocol.CONFIG_REGION, 4, b"\0\0")
+
+    assert events.count(fd) == 1

@@ -15,8 +15,10 @@ from harness.device.client import Client
 from harness.device.device import Device
 from harness.device.protocol import Command, PeerGone, RequestFailed
 from harness.device.server import Served, serve
+from harness.device.spec import BarSpec, Direct, MsixSpec
 from harness.errors import ConfigError
 from harness.model.address import AddressRange
+from harness.model.pci import BarKind
 from harness.wait import wait_until
 
 
@@ -79,9 +81,37 @@ def test_a_client_with_a_small_buffer_learns_what_it_needs(client: Client) -> No
     reply = client.ask(Command.GET_REGION_INFO, protocol.REGION_INFO.pack(size, 0, 4, 0, 0, 0))
 
     needed, flags, _, cap_offset, _, _ = protocol.REGION_INFO.unpack(reply)
-    assert needed == size + protocol.SPARSE.size + 2 * protocol.AREA.size
+    assert (
+        needed == size + protocol.CAPABILITY.size + protocol.SPARSE.size + 2 * protocol.AREA.size
+    )
     assert flags & protocol.REGION_CAPS
     assert cap_offset == size  # QEMU finds a capability at 0 invalid, even when it is not sent
+
+
+@pytest.mark.parametrize(
+    ("direct", "capabilities"),
+    [
+        (False, (protocol.CAP_MSIX_MAPPABLE,)),
+        (
+            (AddressRange(0x1000, 0x1000),),
+            (protocol.CAP_SPARSE_MMAP, protocol.CAP_MSIX_MAPPABLE),
+        ),
+    ],
+)
+def test_a_table_that_may_be_mapped_is_said_in_a_capability(
+    direct: Direct, capabilities: tuple[int, ...]
+) -> None:
+    class Mappable(Device):
+        bars = (BarSpec(0, BarKind.MEM32, 0x2000, direct=direct),)
+        msix = MsixSpec(4, mappable=True)
+
+    with serve(Mappable()) as served, Client(served.socket) as client:
+        info = client.region_info(0)
+        if info.fd >= 0:
+            os.close(info.fd)
+
+    assert info.capabilities == capabilities
+    assert info.areas == (direct or ())
 
 
 def test_the_memory_of_a_region_cannot_be_shrunk_by_a_client(client: Client) -> None:
