@@ -61,6 +61,20 @@ def booted(
     return draft.state
 
 
+def run(state: ApKernel, *operations: Operation) -> Outcome:
+    """Do one after the other, up to the first that is refused or blocks; return its outcome.
+
+    Hazards are those of all that were done.
+    """
+    outcome, hazards = Outcome(state), tuple[str, ...]()
+    for operation in operations:
+        outcome = operation.apply(outcome.state)
+        hazards += outcome.hazards
+        if outcome.errno is not None or outcome.blocks:
+            break
+    return replace(outcome, hazards=hazards)
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """Write *text* to the attribute *path*."""
