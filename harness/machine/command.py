@@ -134,6 +134,10 @@ class MachineSpec:
         """Return a copy with *devices* behind those there are."""
         return replace(self, devices=self.devices + devices)
 
+    def saying(self, *words: str) -> MachineSpec:
+        """Return a copy with *words* at the end of the command line."""
+        return replace(self, extra=self.extra + words)
+
 
 @dataclass(frozen=True, slots=True)
 class Sockets:

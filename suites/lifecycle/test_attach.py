@@ -7,15 +7,16 @@ from dataclasses import replace
 import pytest
 
 from harness.host.host import Host
-from harness.host.virtual_spec import assigned_device, nested_spec
+from harness.host.virtual_spec import assigned_device
 from harness.lab.assigned import Assigned
 from harness.lab.nested import Nested
-from harness.machine.command import Device, MachineSpec
+from harness.machine.command import Device
 from harness.machine.machine import Machine
 from harness.model.memory_map import MemoryMap
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Attempt, Free, Launch, Refusal, RefusedCommand
 from harness.testing import must_fail, only
+from suites.lifecycle.conftest import check_said, spec_with
 
 NOWHERE = "0000:7f:1f.7"
 
@@ -29,18 +30,6 @@ UNKNOWN = ("Device 'nobody' not found",)
 NO_AUTO = ("No automatic MSI-X relocation available for device 1b36:0010",)
 SHADOW = ("Invalid MSI-X relocation BAR 1, consumed by 64-bit BAR 0",)
 PORTS = ("Invalid MSI-X relocation BAR 2, I/O port BAR",)
-
-
-def spec_with(host: Host, *devices: Device) -> MachineSpec:
-    """Return a machine with *devices* that executes nothing."""
-    spec = nested_spec(accel=host.accelerator.option, assigned=devices, name="attach")
-    return replace(spec, paused=True)
-
-
-def check_said(text: str, expected: Sequence[str]) -> None:
-    """Every expected part is in what QEMU said."""
-    missing = [part for part in expected if part not in text]
-    assert not missing, f"not said: {missing}\nsaid: {text}"
 
 
 # -- refused at start -------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Functions that share an IOMMU group: what one needs of the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -13,6 +13,7 @@ from harness.machine.command import Device, MachineSpec
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Attempt
 from harness.testing import must_fail
+from suites.lifecycle.conftest import check_said
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,6 @@ def second_stubbed(peers: Peers) -> Iterator[None]:
     peers.host.load_driver("pci-stub")
     with peers.host.bound(peers.functions[1].bdf, "pci-stub"):
         yield
-
-
-def check_said(said: str, words: Sequence[str]) -> None:
-    """QEMU refused with these words."""
-    missing = [part for part in words if part not in said]
-    assert not missing, f"not said: {missing}\nsaid: {said or 'nothing: accepted'}"
 
 
 def check_accepted(said: str) -> None:

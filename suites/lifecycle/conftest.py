@@ -1,0 +1,22 @@
+"""Machines that have one function, for tests of how they come to it and leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.host.host import Host
+from harness.host.virtual_spec import nested_spec
+from harness.machine.command import Device, MachineSpec
+
+
+def spec_with(host: Host, *devices: Device, name: str = "attach") -> MachineSpec:
+    """Return a machine with *devices* that executes nothing."""
+    spec = nested_spec(accel=host.accelerator.option, assigned=devices, name=name)
+    return replace(spec, paused=True)
+
+
+def check_said(said: str, expected: Sequence[str]) -> None:
+    """Every expected part is in what was said."""
+    missing = [part for part in expected if part not in said]
+    assert not missing, f"not said: {missing}\nsaid: {said or 'nothing: accepted'}"

@@ -1,0 +1,154 @@
+"""What the host must have for an assignment, and what is said where it has not."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from harness.errors import MachineDied
+from harness.host.host import Host
+from harness.host.virtual import VirtualHost
+from harness.host.virtual_spec import assigned_device
+from harness.machine.command import MachineSpec
+from harness.machine.machine import Machine
+from harness.suite_fixtures import Attach, Attempt, Free, Launch
+from harness.testing import must_fail
+from suites.lifecycle.conftest import check_said, spec_with
+
+CONTAINER = "/dev/vfio/vfio"
+
+
+@pytest.fixture
+def no_container(virtual_host: VirtualHost, free: Free) -> Iterator[VirtualHost]:
+    """A host whose /dev/vfio/vfio is away."""
+    free("nvme")
+    virtual_host.run(f"mv {CONTAINER} {CONTAINER}.away")
+    try:
+        yield virtual_host
+    finally:
+        virtual_host.run(f"mv {CONTAINER}.away {CONTAINER}")
+
+
+def words_for_no_container(host: Host) -> tuple[str]:
+    """Return what QEMU says of a container node that is not there."""
+    if host.qemu.version.has(9, 1):
+        return (f"Could not open '{CONTAINER}': No such file or directory",)
+    return (f"failed to open {CONTAINER}: No such file or directory",)
+
+
+@pytest.mark.rule("LIF-05")
+def test_missing_container_node_is_named(
+    no_container: VirtualHost, free: Free, attach: Attach
+) -> None:
+    """Without /dev/vfio/vfio (module vfio) QEMU refuses, and names the node."""
+    said = attach(no_container, free("nvme").bdf)
+
+    check_said(said, words_for_no_container(no_container))
+
+
+@pytest.mark.negative_control("LIF-05")
+def test_a_container_node_is_noticed(host: Host, free: Free, attach: Attach) -> None:
+    """With it nothing is refused."""
+    said = attach(host, free("nvme").bdf)
+
+    with must_fail():
+        check_said(said, words_for_no_container(host))
+
+
+LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
+NO_SPACE = ("= -28 (No space left on device)",)
+
+
+@pytest.fixture
+def one_mapping(virtual_host: VirtualHost) -> Iterator[VirtualHost]:
+    """A host that maps one range for a container, no more."""
+    before = virtual_host.read_text(LIMIT).strip()
+    virtual_host.write_text(LIMIT, "1")
+    try:
+        yield virtual_host
+    finally:
+        virtual_host.write_text(LIMIT, before)
+
+
+@pytest.mark.rule("LIF-15")
+def test_mappings_can_run_out(one_mapping: VirtualHost, free: Free, attach: Attach) -> None:
+    """A machine that needs more mappings than dma_entry_limit is refused for lack of space."""
+    check_said(attach(one_mapping, free("nvme").bdf), NO_SPACE)
+
+
+@pytest.mark.negative_control("LIF-15")
+def test_mappings_that_suffice_are_noticed(host: Host, free: Free, attach: Attach) -> None:
+    """With the limit that Linux has by itself it is not."""
+    said = attach(host, free("nvme").bdf)
+
+    with must_fail():
+        check_said(said, NO_SPACE)
+
+
+BALLOON = ("x-balloon-allowed only potentially compatible with mdev devices",)
+
+
+@pytest.mark.rule("LIF-17")
+def test_balloon_is_not_for_whole_devices(host: Host, free: Free, attach: Attach) -> None:
+    """Memory that may be taken away is refused for a function that is no mediated device."""
+    check_said(attach(host, free("nvme").bdf, x_balloon_allowed="on"), BALLOON)
+
+
+@pytest.mark.negative_control("LIF-17")
+def test_memory_that_stays_is_noticed(host: Host, free: Free, attach: Attach) -> None:
+    """Without that option there is nothing to refuse."""
+    said = attach(host, free("nvme").bdf, x_balloon_allowed="off")
+
+    with must_fail():
+        check_said(said, BALLOON)
+
+
+def check_fatal(said: str, status: int) -> None:
+    """QEMU aborted, saying why."""
+    assert "vfio: DMA mapping failed, unable to continue" in said, said
+    assert status == -6, status
+
+
+def growing(host: Host, free: Free) -> MachineSpec:
+    """Return a machine with a function, to which memory can be added."""
+    device = assigned_device("nvme", str(free("nvme").bdf))
+    return spec_with(host, device, name="growing").saying("-m", "64M,slots=1,maxmem=1G")
+
+
+def last_words(machine: Machine) -> tuple[str, int]:
+    """Give memory to the machine; return what it said and its exit status, 0 if it goes on."""
+    backend = {"qom-type": "memory-backend-ram", "id": "more", "size": 128 << 20}
+    machine.qmp.execute("object-add", backend)
+    try:
+        machine.qmp.execute("device_add", {"driver": "pc-dimm", "id": "dimm", "memdev": "more"})
+    except MachineDied:
+        return machine.stderr(), machine.wait_end(timeout=30)
+    return machine.stderr(), 0
+
+
+@pytest.fixture
+def just_enough(one_mapping: VirtualHost, free: Free, attempt: Attempt) -> VirtualHost:
+    """A host that maps as much as such a machine needs to start, no more."""
+    spec = growing(one_mapping, free)
+    for limit in range(1, 100):
+        one_mapping.write_text(LIMIT, str(limit))
+        if not attempt(one_mapping, replace(spec, name=f"limit-{limit}")):
+            break
+    return one_mapping
+
+
+@pytest.mark.rule("LIF-16")
+def test_mapping_fails_for_good_later(
+    just_enough: VirtualHost, free: Free, launch: Launch
+) -> None:
+    """RAM that cannot be mapped for a running machine ends it: the device must reach all RAM."""
+    check_fatal(*last_words(launch(growing(just_enough, free))))
+
+
+@pytest.mark.negative_control("LIF-16")
+def test_memory_that_can_be_mapped_is_noticed(host: Host, free: Free, launch: Launch) -> None:
+    """Where it can be mapped the machine goes on."""
+    said, status = last_words(launch(growing(host, free)))
+
+    with must_fail():
+        check_fatal(said, status)
