@@ -6,12 +6,12 @@ and hand the device a write. What value was written is only known with ``datamat
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 
 from harness.device import protocol
 from harness.device.device import Device
+from harness.device.interrupts import take
 from harness.device.protocol import Refused
 from harness.device.spec import IoEventSpec
 from harness.model.pci import BarKind
@@ -65,8 +65,7 @@ class Doorbells:
         for known, spec in tuple(self._fds.values()):
             if known != fd:
                 continue
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(fd)
+            if take(fd):
                 self._device.log.add(spec.bar, spec.offset, spec.width, "ioeventfd")
                 self._device.write(spec.bar, spec.offset, spec.width, spec.datamatch or 0)
 

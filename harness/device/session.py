@@ -239,11 +239,11 @@ class Session:
         try:
             payload, fds = self._handle(message)
         except Refused as refused:
+            self._note(refused)  # first: who has the answer may look for it
             if message.wants_reply:
                 self.deliver(message, Answer(error=refused.number))
             if refused.fatal:
-                raise
-            self._note(refused)
+                raise PeerGone(f"closed by us: {refused}") from refused
             return
         if message.wants_reply:
             self.deliver(message, Answer(payload, fds))

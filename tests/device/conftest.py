@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -59,7 +60,7 @@ class Sample(Device):
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
-        self.writes: list[tuple[int, int, int, int]] = []
+        self.writes: deque[tuple[int, int, int, int]] = deque(maxlen=1000)
         self.events: list[str] = []
 
     @register(bar=0, offset=0x10)

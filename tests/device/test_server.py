@@ -135,7 +135,7 @@ def test_an_access_reaches_the_device_with_its_offset_and_width(
 def test_an_odd_access_is_split_as_a_bus_would(client: Client, served: Served) -> None:
     client.write(0, 0x101, b"abcdefg")
 
-    assert served.device.writes == [  # type: ignore[attr-defined]
+    assert list(served.device.writes) == [  # type: ignore[attr-defined]
         (0, 0x101, 1, 0x61),
         (0, 0x102, 2, 0x6362),
         (0, 0x104, 4, 0x67666564),
