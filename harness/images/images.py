@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.images.ap_host import OUTER_QEMU, ApHostImage, obtain_ap_host
 from harness.images.cache import Store
 from harness.images.debian import Progress
 from harness.images.guest import obtain_guest
@@ -19,7 +20,7 @@ from harness.images.probe import obtain_probe
 from harness.images.requirements import require_packages
 from harness.images.workshop import Workshop
 
-__all__ = ["GuestImage", "HostImage", "Images", "KernelImage", "KernelSource"]
+__all__ = ["ApHostImage", "GuestImage", "HostImage", "Images", "KernelImage", "KernelSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,13 @@ class Images:
         require_packages()
         built = obtain_guest(self.workshop, kernel.built)
         return GuestImage(kernel.vmlinuz, built.initrd, built.erofs, kernel.release)
+
+    def ap_host(
+        self, source: KernelSource | None = None, *, qemu: str = OUTER_QEMU, inner_qemu: str = ""
+    ) -> ApHostImage:
+        """Return the AP host; see `obtain_ap_host`."""
+        require_packages()
+        return obtain_ap_host(self.workshop, source, qemu=qemu, inner_qemu=inner_qemu)
 
     def probe(self) -> Path:
         """Return the static C program that touches devices."""

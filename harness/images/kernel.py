@@ -41,12 +41,15 @@ class BuiltKernel:
         return ModuleTree(self.modules) if self.modules else None
 
 
-def obtain_kernel(workshop: Workshop, source: KernelSource | None = None) -> BuiltKernel:
+def obtain_kernel(
+    workshop: Workshop, source: KernelSource | None = None, *, name: str = "kernel"
+) -> BuiltKernel:
     """Return the kernel *source*, by default the recipe's own Debian suite.
 
+    :param name: of the recipe and of what is made: ``kernel``, ``ap-kernel``.
     :raise ImageError: it cannot be fetched, or lacks something.
     """
-    recipe = load_recipe(KernelRecipe, "kernel")
+    recipe = load_recipe(KernelRecipe, name)
     source = source or KernelSource(suite=recipe.debian.suite)
     wanted = None
     inputs = {"modules": " ".join(recipe.modules)}
@@ -68,7 +71,7 @@ def obtain_kernel(workshop: Workshop, source: KernelSource | None = None) -> Bui
         if source.modules is not None:
             _pack_modules(source.modules, recipe.modules, into)
 
-    artifact = workshop.obtain("kernel", inputs, build, wanted)
+    artifact = workshop.obtain(name, inputs, build, wanted)
     release = (artifact.dir / "release").read_text().strip()
     modules = artifact.dir / "root/lib/modules" / release
     return BuiltKernel(

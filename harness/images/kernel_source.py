@@ -1,4 +1,4 @@
-"""Where a kernel comes from: a Debian suite, or a bzImage of yours."""
+"""Where a kernel comes from: a Debian suite, or a bzImage of yours (x86 or s390x)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from harness.errors import ConfigError
 
 _MAGIC_AT = 0x202
 _VERSION_POINTER_AT = 0x20E
+
+_S390_MAGIC_AT = 0x10008
+_S390_MAGIC = b"S390EP"
+_S390_VERSION_POINTER_AT = 0x10428
+_START = 0x40000
+"""Bytes of a kernel in which all of that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +55,49 @@ class KernelSource:
 
 
 def read_release(bzimage: Path) -> str:
-    """Read ``uname -r`` from a bzImage (Documentation/arch/x86/boot.rst, kernel_version).
+    """Read ``uname -r`` from a bzImage.
+
+    x86: Documentation/arch/x86/boot.rst, kernel_version. s390x: arch/s390/boot/head.S, the
+    string at 0x10008, and ``kernel_version`` of ``struct parmarea`` (asm/setup.h).
 
     :raise ConfigError: the file cannot be read or is no bzImage.
     """
+    start = _read_start(bzimage)
+    if is_s390x(bzimage):
+        (pointer,) = struct.unpack_from(">Q", start, _S390_VERSION_POINTER_AT)
+    elif start[_MAGIC_AT : _MAGIC_AT + 4] == b"HdrS":
+        (offset,) = struct.unpack_from("<H", start, _VERSION_POINTER_AT)
+        pointer = offset + 0x200 if offset else 0
+    else:
+        raise ConfigError(
+            f"kernel {bzimage} is not a bzImage",
+            seen=f"{start[_MAGIC_AT : _MAGIC_AT + 4].hex(' ')} where HdrS should be",
+            hint="give arch/x86/boot/bzImage (not vmlinux)",
+        )
+    words = start[pointer:].split(b"\0")[0].decode(errors="replace").split()
+    return words[0] if pointer and words else "unknown"
+
+
+def is_s390x(bzimage: Path) -> bool:
+    """Say whether a kernel is one of a mainframe.
+
+    :raise ConfigError: the file cannot be read.
+    """
+    start = _read_start(bzimage)
+    end = _S390_VERSION_POINTER_AT + 8
+    return len(start) >= end and start[_S390_MAGIC_AT:].startswith(_S390_MAGIC)
+
+
+def _read_start(bzimage: Path) -> bytes:
     try:
         with bzimage.open("rb") as file:
-            start = file.read(0x10000)
+            return file.read(_START)
     except OSError as error:
         raise ConfigError(
             f"kernel {bzimage} cannot be read",
             seen=str(error),
             hint="give debian:SUITE or the path of a bzImage",
         ) from error
-    if start[_MAGIC_AT : _MAGIC_AT + 4] != b"HdrS":
-        raise ConfigError(
-            f"kernel {bzimage} is not a bzImage",
-            seen=f"{start[_MAGIC_AT : _MAGIC_AT + 4].hex(' ')} where HdrS should be",
-            hint="give arch/x86/boot/bzImage (not vmlinux)",
-        )
-    (pointer,) = struct.unpack_from("<H", start, _VERSION_POINTER_AT)
-    words = start[pointer + 0x200 :].split(b"\0")[0].decode(errors="replace").split()
-    return words[0] if pointer and words else "unknown"
 
 
 def _find_modules(directory: Path, release: str) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import lzma
 import shutil
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ImageError
+from harness.images.elf import Elf
 from harness.images.tools import run_tool
 
 INDEX_INPUTS = ("modules.builtin", "modules.builtin.modinfo")
@@ -134,36 +134,14 @@ def modinfo(image: bytes, where: str) -> list[tuple[str, str]]:
     :raise ImageError: it is not such a file.
     """
     try:
-        for name, offset, size in sections(image):
-            if name == b".modinfo":
-                entries = image[offset : offset + size].split(b"\0")
-                pairs = (entry.decode(errors="replace").split("=", 1) for entry in entries)
-                return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
-    except (struct.error, IndexError, ValueError) as error:
-        raise ImageError("a kernel module is damaged", seen=str(error), evidence=where) from error
-    raise ImageError("a kernel module is damaged", seen="no section .modinfo", evidence=where)
-
-
-def byte_order(image: bytes) -> str:
-    """Return `struct`'s sign for the order of a 64-bit ELF file's bytes.
-
-    :raise ValueError: it is no such file.
-    """
-    if image[:5] != b"\x7fELF\x02" or image[5] not in (1, 2):
-        raise ValueError("not a 64-bit ELF file")
-    return "<" if image[5] == 1 else ">"
-
-
-def sections(image: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, offset and size of each ELF section (ELF-64, "Section Header")."""
-    order = byte_order(image)
-    (table,) = struct.unpack_from(f"{order}Q", image, 0x28)
-    size, count, names_at = struct.unpack_from(f"{order}HHH", image, 0x3A)
-    headers = [struct.unpack_from(f"{order}II4Q", image, table + i * size) for i in range(count)]
-    names = headers[names_at][4]
-    for header in headers:
-        start = names + header[0]
-        yield image[start : image.index(b"\0", start)], header[4], header[5]
+        section = Elf(image, where).sections().get(".modinfo")
+    except ImageError as error:
+        raise ImageError("a kernel module is damaged", seen=error.seen, evidence=where) from error
+    if section is None:
+        raise ImageError("a kernel module is damaged", seen="no section .modinfo", evidence=where)
+    entries = section.data.split(b"\0")
+    pairs = (entry.decode(errors="replace").split("=", 1) for entry in entries)
+    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
 
 
 def _dependencies(tags: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:

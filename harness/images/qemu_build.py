@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import ConfigError, LaunchFailed, MissingPackage
@@ -78,22 +78,26 @@ class QemuBuild:
     workshop: Workshop = field(repr=False, compare=False)
     binary: Path = Path()
     packed: PackedQemu | None = field(default=None, repr=False)
+    recipe: str = "qemu"
+    """Name of the recipe that says how it is packed."""
 
     @classmethod
-    def resolve(cls, spec: str, workshop: Workshop | None = None) -> QemuBuild:
+    def resolve(
+        cls, spec: str, workshop: Workshop | None = None, recipe_name: str = "qemu"
+    ) -> QemuBuild:
         """Return the build that *spec* names, after asking it for its version.
 
         :param spec: ``system``, ``debian:SUITE``, or the path of a binary or of a build
             directory that has one.
+        :param recipe_name: ``qemu``, or ``qemu-s390x`` for a QEMU of that target.
         :raise ConfigError: there is no such file, it cannot be executed, it is no QEMU.
         :raise LaunchFailed: it dies at start; carries what it said.
         :raise ImageError: a Debian build cannot be fetched.
         """
         workshop = workshop or Workshop()
-        recipe = load_recipe(QemuRecipe, "qemu")
-        if spec.startswith("debian:"):
-            return _debian(spec, workshop, recipe)
-        return _local(spec, workshop, recipe)
+        recipe = load_recipe(QemuRecipe, recipe_name)
+        make = _debian if spec.startswith("debian:") else _local
+        return replace(make(spec, workshop, recipe), recipe=recipe_name)
 
     def pack(self) -> PackedQemu:
         """Return the build as a disk that runs in any virtual host.
@@ -138,7 +142,7 @@ def _debian(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
 
 
 def _local(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
-    binary = _find_binary(spec, recipe.program)
+    binary = _find_binary(spec, recipe.program, recipe.debian.packages[0])
     identity = _identity(binary, workshop)
     plain = _finish(spec, Start((str(binary),), {}), identity, workshop, binary=binary)
     data_dirs = _data_dirs(plain)
@@ -173,14 +177,14 @@ def _finish(
     )  # fmt: skip
 
 
-def _find_binary(spec: str, program: str) -> Path:
+def _find_binary(spec: str, program: str, package: str) -> Path:
     if spec == "system":
         found = shutil.which(program)
         if found is None:
             raise MissingPackage(
                 f"this machine has no {program}",
-                ["qemu-system-x86"],
-                hint="apt-get install --no-install-recommends qemu-system-x86, or name another "
+                [package],
+                hint=f"apt-get install --no-install-recommends {package}, or name another "
                 "build: debian:SUITE or the path of a binary",
             )
         return Path(found)
@@ -264,7 +268,7 @@ def _debian_firmware(workshop: Workshop, recipe: QemuRecipe) -> Path:
 
 
 def _pack_local(build: QemuBuild) -> PackedQemu:
-    recipe = load_recipe(QemuRecipe, "qemu")
+    recipe = load_recipe(QemuRecipe, build.recipe)
     if not is_dynamic(build.binary):
         raise ConfigError(
             f"QEMU {build.label} cannot be carried into a virtual host",

@@ -54,11 +54,11 @@ class Start:
     env: dict[str, str]
 
 
-def start_of(tree: Path, program: str) -> Start:
+def start_of(tree: Path, program: str, loader: str = LOADER) -> Start:
     """Return how the tree at *tree* is started."""
     return Start(
         (
-            f"{tree}/lib/{LOADER}",
+            f"{tree}/lib/{loader}",
             "--library-path",
             f"{tree}/lib",
             f"{tree}/bin/{program}",
@@ -95,9 +95,9 @@ def collect(parts: Parts, recipe: QemuRecipe, into: Path) -> None:
             seen=", ".join(map(str, foreign)),
             hint="the recipe assumes a package that the build needs, see qemu.toml",
         )
-    _copy_libraries([parts.loader, *libraries, *parts.own_libraries], into / "lib")
+    _copy_libraries([*libraries, *parts.own_libraries], parts.loader, into / "lib")
     _copy_firmware(parts.data_dirs, recipe, into / "share/qemu")
-    start = start_of(MOUNT_POINT, recipe.program)
+    start = start_of(MOUNT_POINT, recipe.program, parts.loader.name)
     (into / "run.json").write_text(
         json.dumps({"argv_prefix": start.argv_prefix, "env": start.env}, indent=1) + "\n"
     )
@@ -119,12 +119,12 @@ def modules_of(directory: Path | None, leave_out: Sequence[str]) -> list[Path]:
     ]
 
 
-def _copy_libraries(libraries: Iterable[Path], into: Path) -> None:
-    for path in libraries:
+def _copy_libraries(libraries: Iterable[Path], loader: Path, into: Path) -> None:
+    for path in [loader, *libraries]:
         target = into / path.name
         if not target.exists():
             shutil.copyfile(path, target)
-            target.chmod(0o755 if path.name == LOADER else 0o644)
+            target.chmod(0o755 if path.name == loader.name else 0o644)
 
 
 def _copy_firmware(data_dirs: Sequence[Path], recipe: QemuRecipe, into: Path) -> None:

@@ -13,11 +13,13 @@ from harness.errors import ConfigError
 from harness.images.packages import MACHINE_ARCHITECTURE
 
 
-class _Recipe(pydantic.BaseModel):
+class Recipe(pydantic.BaseModel):
+    """Base of recipes: frozen, and no field that nobody knows."""
+
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
-class PackageSet(_Recipe):
+class PackageSet(Recipe):
     """Packages of one Debian suite."""
 
     suite: str
@@ -35,14 +37,14 @@ class PackageSet(_Recipe):
         return self.model_dump_json(exclude={"architecture"} if ours else None)
 
 
-class KernelRecipe(_Recipe):
+class KernelRecipe(Recipe):
     """``kernel.toml``: a Debian kernel cut down to the modules that we use."""
 
     debian: PackageSet
     modules: tuple[str, ...]
 
 
-class HostRecipe(_Recipe):
+class HostRecipe(Recipe):
     """``host.toml``: the root file system and the initrd of the virtual host."""
 
     debian: PackageSet
@@ -53,7 +55,7 @@ class HostRecipe(_Recipe):
     initrd_modules: tuple[str, ...]
 
 
-class GuestRecipe(_Recipe):
+class GuestRecipe(Recipe):
     """``guest.toml``: the initramfs of the nested guest."""
 
     debian: PackageSet
@@ -63,7 +65,7 @@ class GuestRecipe(_Recipe):
     modules: tuple[str, ...]
 
 
-class ProbeRecipe(_Recipe):
+class ProbeRecipe(Recipe):
     """``probe.toml``: the C program that runs in hosts and guests."""
 
     sources: tuple[str, ...]
@@ -72,7 +74,7 @@ class ProbeRecipe(_Recipe):
     flags: tuple[str, ...]
 
 
-class QemuRecipe(_Recipe):
+class QemuRecipe(Recipe):
     """``qemu.toml``: QEMU builds of Debian, and how any build is packed."""
 
     debian: PackageSet
@@ -87,7 +89,7 @@ class QemuRecipe(_Recipe):
     """The firmware file by which a data directory is known."""
 
 
-AnyRecipe = TypeVar("AnyRecipe", bound=_Recipe)
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
 def load_recipe(model: type[AnyRecipe], name: str) -> AnyRecipe:

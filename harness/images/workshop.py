@@ -16,8 +16,12 @@ BUILDER = "3"
 
 Build = Callable[[Path, Sequence[Package]], None]
 
-Wanted = PackageSet | Sequence[PackageSet]
-"""Packages of one suite and architecture, or of several."""
+Wanted = PackageSet | Sequence[PackageSet] | Callable[[], Sequence[PackageSet]]
+"""Packages of one suite and architecture, or of several.
+
+A function is called when something has to be made, for sets that only the mirror can tell; the
+inputs must cover what it goes by.
+"""
 
 
 class Workshop:
@@ -39,6 +43,10 @@ class Workshop:
         self._progress = progress
         self._refresh = refresh
 
+    def refreshing(self) -> Workshop:
+        """Return this workshop, asking the mirror for newer packages."""
+        return Workshop(self.store, mirror=self._mirror, progress=self._progress, refresh=True)
+
     def obtain(
         self, name: str, inputs: Mapping[str, str], build: Build, wanted: Wanted | None = None
     ) -> Artifact:
@@ -56,7 +64,8 @@ class Workshop:
         found = self.store.find(name, key) if key else None
         if found is not None:
             return found
-        pairs = [(one, self.suite(one)) for one in package_sets(wanted)]
+        sets = wanted() if callable(wanted) else package_sets(wanted)
+        pairs = [(one, self.suite(one)) for one in sets]
         chosen = [c for one, suite in pairs for c in suite.resolve(one.packages, alone=one.alone)]
         key = key_of(recipe, *(f"{one.name} {one.version} {one.sha256}" for one in chosen))
 
@@ -93,8 +102,8 @@ class Workshop:
 
 
 def package_sets(wanted: Wanted | None) -> Sequence[PackageSet]:
-    """Return what is wanted as a sequence, whichever way it was said."""
-    if wanted is None:
+    """Return what is wanted as a sequence, as far as it is known before the mirror is asked."""
+    if wanted is None or callable(wanted):
         return ()
     return (wanted,) if isinstance(wanted, PackageSet) else tuple(wanted)
 
