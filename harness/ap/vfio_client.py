@@ -23,6 +23,7 @@ class VfioClient:
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
+        self._is_open = True
 
     def ask(self, request: str, *, timeout: float = 60) -> Answer:
         """Make one request; the answer has the errno if it was refused."""
@@ -106,5 +107,10 @@ class VfioClient:
         self.do("close-device")
 
     def close(self) -> None:
-        """Let go of everything."""
-        self._conversation.close()
+        """Let go of everything; nothing is held when this returns. May be called again."""
+        if self._is_open:
+            self._is_open = False
+            try:
+                self.do("close")
+            finally:
+                self._conversation.close()

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from harness.ap.adapters import Adapters
+from harness.ap.ap_host import ApHost
 from harness.ap.attributes import AP_PROBE, Answer, Attributes, Request
 from harness.ap.bus import BUS, VFIO_AP, ApBus
 from harness.ap.fault import Fault
 from harness.ap.instruction import Instruction, ResponseCode
+from harness.ap.kernel_modules import modules_of
 from harness.ap.matrix_device import UUIDS, MatrixDevice, MatrixParent
 from harness.ap.removal import Removal
+from harness.ap.sie import SieEntry, SyntheticExit
 from harness.ap.vfio_client import VfioClient
 from harness.errors import HostError
-from harness.guest.system import System
 from harness.model.ap_hardware import Card
 from harness.model.ap_id import Apqn
 from harness.model.ap_kernel import PASSABLE
@@ -30,27 +32,27 @@ CHECKSTOPPED = int(ResponseCode.CHECKSTOPPED)
 DECONFIGURED = int(ResponseCode.DECONFIGURED)
 RESET_IN_PROGRESS = int(ResponseCode.RESET_IN_PROGRESS)
 
-_SETTLED = {"config_time": "30", "poll_thread": "0"}
+_FOR_PROGRAMS = SyntheticExit(bytes.fromhex("83000000"))
+_SETTLED = {"config_time": "120", "poll_thread": "0"}
 """Attributes of the bus that tests may change, and what they are put back to."""
 
 
 class Workbench:
     """See the module.
 
-    :param system: runs commands on the host and opens conversations with programs there.
-    :param adapters: answer the AP instructions of the host.
+    :param system: the host; its adapters are put back to what they are now.
     """
 
-    def __init__(self, system: System, adapters: Adapters) -> None:
+    def __init__(self, system: ApHost) -> None:
         self.system = system
-        self.adapters = adapters
-        self.home = adapters.hardware
+        self.adapters: Adapters = system.adapters
+        self.home = self.adapters.hardware
         self.attributes = self._open_attributes()
         self.bus = ApBus(self.attributes)
         self.parent = MatrixParent(self.attributes)
         self._spare: Attributes | None = None
         self._clients: list[VfioClient] = []
-        self._settled_at = adapters.mark
+        self._settled_at = self.adapters.mark
         self._at_end: list[Callable[[], object]] = []
 
     def close(self) -> None:
@@ -154,6 +156,28 @@ class Workbench:
             self.close_clients()
             removal.wait()
 
+    def enter_sie(self, client: VfioClient) -> SieEntry:
+        """Run the processor of the client's machine; return what it could use when it began.
+
+        It comes back with an instruction that KVM leaves to programs: a DIAGNOSE of no meaning.
+        """
+        with self.system.sie().entries(_FOR_PROGRAMS) as entries:
+            client.do("run")
+        return entries[0]
+
+    def unload_vfio_ap(self) -> str:
+        """Unload the driver; return what was said against it. The next test finds it loaded."""
+        done = self.system.run(["rmmod", "vfio_ap"], check=False)
+        if not done.exit_status:
+            self.put_back_with(self.load_vfio_ap)
+        return done.stderr
+
+    def load_vfio_ap(self) -> None:
+        """Load the driver, unless it is loaded."""
+        if not self.system.exists("/sys/module/vfio_ap"):
+            modules = modules_of(self.system.transport, self.system.spec.modules)
+            self.system.run(["insmod", modules[-1]])
+
     def put_back_with(self, action: Callable[[], object]) -> None:
         """Have *action* done before the next test."""
         self._at_end.append(action)
@@ -198,6 +222,14 @@ class Workbench:
     def fault(self, queue: str, code: int, *, instruction: str, times: int) -> None:
         """Let *queue* answer an instruction with *code*, so many times."""
         self.adapters.inject(Fault(code, on=instruction, apqn=Apqn.parse(queue), times=times))
+
+    def free(self, *adapters: int) -> None:
+        """Give *adapters* to vfio_ap, there or not.
+
+        :raise HostError: the kernel refuses it.
+        """
+        text = ",".join(f"-{adapter:#x}" for adapter in adapters)
+        self.attributes.must_write(f"{BUS}/apmask", text)
 
     # -- what the adapters were asked -------------------------------------------------------------
 

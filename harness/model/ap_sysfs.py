@@ -81,7 +81,7 @@ def texts(state: ApKernel) -> dict[str, str]:
         found[f"{TYPE}/device_api"] = "vfio-ap\n"
         found[f"{TYPE}/name"] = "VFIO AP Passthrough Device\n"
     for mdev in state.mdevs:
-        found |= {f"{MATRIX}/{mdev.uuid}/{name}": text for name, text in _mdev_texts(mdev).items()}
+        found |= {f"{MATRIX}/{mdev.uuid}/{name}": text for name, text in mdev_texts(mdev).items()}
     return found
 
 
@@ -154,7 +154,8 @@ def _bus_texts(state: ApKernel) -> dict[str, str]:
     }
 
 
-def _mdev_texts(mdev: Mdev) -> dict[str, str]:
+def mdev_texts(mdev: Mdev) -> dict[str, str]:
+    """Return the attributes of a mediated device that can be read."""
     return {
         "matrix": mdev.assigned.matrix_text(),
         "guest_matrix": mdev.shadow.matrix_text(),
