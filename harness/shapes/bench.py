@@ -18,7 +18,8 @@ from typing import Final
 
 from harness import paths, process
 from harness.device.device import Device
-from harness.device.server import Served, serve
+from harness.device.server import Served, SessionMaker, serve
+from harness.device.session import Session
 from harness.errors import LaunchFailed, MachineDied, QmpFailed
 from harness.machine.exit_status import describe_exit
 from harness.machine.launch import Runnable
@@ -44,6 +45,7 @@ class Bench:
 
     :param qemu: the build; it has ``vfio-user-pci``.
     :param devices: served for a shape by its number, instead of what `device_of` makes of it.
+    :param sessions: how clients of a shape are answered (`harness.device.faults`), by number.
     :param options: more properties of ``vfio-user-pci``, by number.
     :param words: more arguments of QEMU.
     :param log: where the exchanges over QMP go; nowhere by default.
@@ -57,6 +59,7 @@ class Bench:
         shapes: Sequence[Shape],
         *,
         devices: Mapping[int, Device] | None = None,
+        sessions: Mapping[int, SessionMaker] | None = None,
         options: Mapping[int, Mapping[str, str | int | bool]] | None = None,
         words: Sequence[str] = (),
         log: Path | None = None,
@@ -75,7 +78,8 @@ class Bench:
         try:
             for number, shape in enumerate(self.shapes):
                 device = (devices or {}).get(number) or device_of(shape)
-                self.served.append(serve(device, self.directory / self.names[number]))
+                session = (sessions or {}).get(number, Session)
+                self.served.append(serve(device, self.directory / self.names[number], session))
             self._launch(qemu, log or Path(os.devnull))
             self._qtest_run(
                 [
