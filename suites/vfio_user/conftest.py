@@ -36,7 +36,7 @@ from harness.lab.vfio_user import (
 )
 from harness.model.vfio_mapping import VfioOptions
 from harness.parse.trace_log import TraceEvent
-from suites.vfio_user.devices import Closed, Open, QatPf, QatVf, Shades
+from suites.vfio_user.devices import Closed, Open, QatPf, QatVf, Shades, WithFlr
 
 ONWARD: Mapping[str, VfioOptions] = {
     "shades": VfioOptions(),
@@ -45,7 +45,17 @@ ONWARD: Mapping[str, VfioOptions] = {
 }
 """Devices of the host that its guest gets, and how."""
 
+LABEL = "device modelled (vfio-user), QEMU real"
+
 SharedEvidence = Callable[[str], Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say on every row of this area what is modelled."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.label(LABEL))
 
 
 @dataclass
@@ -68,6 +78,18 @@ def device_parts(parts: Parts) -> Parts:
     if parts.settings.host != "virtual":
         pytest.skip("its machines run on this computer: needs --host virtual")
     return parts_with_devices(parts)
+
+
+@pytest.fixture(autouse=True)
+def device_qemu(device_parts: Parts, request: pytest.FixtureRequest) -> None:
+    """Name the QEMU that speaks to the device on the row of the test: it is what is judged.
+
+    Where a device is assigned onward, the QEMU under test is the nested one.
+    """
+    build = device_parts.l0_qemu
+    subject = "lab QEMU" if "onward" in request.fixturenames else "QEMU under test"
+    item: pytest.Item = request.node
+    item.user_properties.append((f"subject.{subject}", f"{build.label} {build.version}"))
 
 
 @pytest.fixture(scope="package")
@@ -103,12 +125,13 @@ def host_stage(
             Seat("sibling", QatVf(), "rp3", "0.1"),
             Seat("pf", QatPf(), "rp3", "0.0"),
             Seat("worker", Shades(), "rp4"),
+            Seat("flr", WithFlr(), "rp5"),
         )
         mark = host.kernel_log_mark()
         with contextlib.suppress(HostError):
             host.put_back(host.bind(stage.plugged["vf"].bdf, "vfio-pci"))
         denied = host.kernel_log_since(mark)
-        host.run("modprobe -r vfio-pci && modprobe vfio-pci disable_denylist=1")
+        host.run("rmmod vfio_pci && modprobe vfio_pci disable_denylist=1")
         yield Prepared(stage, denied=denied)
 
 

@@ -80,3 +80,10 @@ class QatPf(Marked):
     bars = (BarSpec(0, BarKind.MEM64, 4 * PAGE, direct=True),)
     express = ExpressSpec(flr=False)
     resettable = False
+
+
+class WithFlr(QatVf):
+    """The same shape with Function Level Reset."""
+
+    id = PciId(0x1234, 0xF1A0)
+    express = ExpressSpec(flr=True)
