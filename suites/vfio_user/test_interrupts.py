@@ -63,6 +63,31 @@ def test_msi_of_one_vector_arrives(host_stage: Prepared) -> None:
         check_came(driver, 0, 1)
 
 
+def check_level(worker: Plugged, driver: VfioDriver, *, timeout: float = 5) -> None:
+    """While the line is high the interrupt comes each time the driver listens, then no more."""
+    worker.device.line(True)
+    came = driver.wait(timeout=timeout), driver.wait(timeout=timeout)
+    worker.device.line(False)
+    driver.read(0, PAGE)  # as drivers do, and QEMU takes it for the end of the interrupt
+    driver.wait(timeout=QUIET)  # one was under way
+    assert all(came) and driver.wait(timeout=QUIET) == 0, f"while high {came}"
+
+
+def test_intx_of_the_device_arrives_by_level(worker: Plugged, driver: VfioDriver) -> None:
+    """An INTx of the device reaches its driver as long as the line is high."""
+    driver.interrupts("intx", 1)
+
+    check_level(worker, driver)
+
+
+def test_intx_that_nobody_listens_to_is_noticed(worker: Plugged, driver: VfioDriver) -> None:
+    """The check fails for a driver that listens to MSI-X."""
+    driver.interrupts("msix", 1)
+
+    with must_fail():
+        check_level(worker, driver, timeout=QUIET)
+
+
 # -- what QEMU does for it --------------------------------------------------------------------
 
 
