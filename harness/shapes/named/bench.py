@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +18,14 @@ from harness.device.config_space import CAP_MSIX
 from harness.device.device import Device as ServedDevice
 from harness.device.server import Served, serve
 from harness.guest.local import LocalTransport
+from harness.images.qemu_build import QemuBuild
 from harness.machine.command import Device, MachineSpec, Options
-from harness.machine.launch import Launch, Runnable
+from harness.machine.launch import Launch
 from harness.machine.machine import Machine
-from harness.machine.qtest import Qtest
+from harness.machine.qtest import Qtest, Width
 from harness.model.address import AddressRange
 from harness.model.expectation import ROM_BAR, Expectation
+from harness.model.memory_map import MemoryMap
 from harness.model.pci import Bar, Bdf, Capability, MsixCapability, PciFunction
 from harness.model.version import KernelVersion, QemuVersion
 from harness.model.vfio_case import Transport, VfioCase
@@ -106,10 +109,9 @@ class Seated:
         """Return the map that must be."""
         return expect_vfio(self.case())
 
-    def config(self, offset: int, width: int = 4) -> int:
+    def config(self, offset: int, width: Width = 4) -> int:
         """Read its configuration space as the guest would, all 4096 bytes (ECAM)."""
-        assert width in (1, 2, 4, 8)
-        return self.qtest.read(ECAM + (self.placed.slot << 15) + offset, width)
+        return self.qtest.read(ecam(0, self.placed.slot) + offset, width)
 
     def set_config(self, offset: int, value: int, width: int = 4) -> None:
         """Write its configuration space, the first 256 bytes."""
@@ -124,13 +126,18 @@ class NamedBench:
     qtest: Qtest
     seated: Mapping[str, Seated]
 
+    @cached_property
+    def map(self) -> MemoryMap:
+        """Its map as it was first read."""
+        return self.machine.memory_map()
+
     def __getitem__(self, name: str) -> Seated:
         return self.seated[name]
 
 
 @contextlib.contextmanager
 def named_bench(
-    qemu: Runnable,
+    qemu: QemuBuild,
     guests: Sequence[Guest],
     *,
     evidence: Path,
@@ -166,12 +173,13 @@ def named_bench(
             placed = _place(guest, FIRST_SLOT + number, free)
             if guest.bus == "pcie.0":
                 qtest.run(placed.commands())
-            seated[guest.name] = Seated(guest, one, placed, machine, qtest, _version(qemu))
+            seated[guest.name] = Seated(guest, one, placed, machine, qtest, qemu.version)
         yield NamedBench(machine, qtest, seated)
 
 
-def _version(qemu: Runnable) -> QemuVersion:
-    return qemu.version
+def ecam(bus: int, slot: int) -> int:
+    """Return where the configuration space of a function begins in memory."""
+    return ECAM + (bus << 20 | slot << 15)
 
 
 def _place(guest: Guest, slot: int, free: Space) -> Placed:

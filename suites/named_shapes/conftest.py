@@ -1,0 +1,201 @@
+"""Devices of the world, written in Python, in front of QEMU: directly, and behind a real kernel.
+
+=================  =============================================================================
+``bench``          every named shape in one machine without a processor (vfio-user)
+``serve_to_qemu``  starts another such machine, with what a test gives it
+``qemu_says``      the same for one device that QEMU may refuse; returns what it said
+``shape_host``     a virtual host with shapes: `PLAIN` and `SPECIAL` name them
+``plain``          a machine on it: `PLAIN`, assigned with vfio-pci as they are
+``special``        another one: `SPECIAL`, with x-vga, without GeForce quirks, relocated
+``ati_vga``        a third one, with the ATI card and x-vga
+=================  =============================================================================
+
+The QEMU that a shape is served to is the one under test if it has ``vfio-user-pci``, else one
+that has; on the kernel's way it is always the one under test that is judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from harness.errors import HostError, LaunchFailed
+from harness.guest.keys import RunKey
+from harness.images.qemu_build import QemuBuild
+from harness.lab.parts import Parts
+from harness.lab.shape_host import ShapeHost, ShapeMachine, open_shape_host
+from harness.lab.vfio_user import parts_with_devices
+from harness.machine.command import Device
+from harness.model.vfio_mapping import VfioOptions
+from harness.shapes.builds import first_with_vfio_user
+from harness.shapes.named.bench import Guest, NamedBench, named_bench
+from harness.shapes.named.catalogue import NAMED
+
+SERVED = "device modelled (vfio-user), QEMU real"
+BEHIND_LINUX = "device modelled (vfio-user), host kernel and QEMU real"
+
+PLAIN: Mapping[str, tuple[str, VfioOptions]] = {
+    "nvidia": ("nvidia", VfioOptions()),
+    "nvidia-3d": ("nvidia-3d", VfioOptions()),
+    "ati": ("ati", VfioOptions()),
+    "rtl8168": ("rtl8168", VfioOptions()),
+    "igd-9": ("igd-9", VfioOptions()),
+    "igb-pf": ("igb-pf", VfioOptions()),
+    "small": ("small", VfioOptions()),
+    "xl710": ("xl710", VfioOptions()),
+    "qat-pf": ("qat-pf", VfioOptions()),
+    "qat-vf": ("qat-vf", VfioOptions()),
+}
+"""Name in the machine to shape and options."""
+SPECIAL: Mapping[str, tuple[str, VfioOptions]] = {
+    "nvidia-vga": ("nvidia", VfioOptions(vga=True)),
+    "nvidia-off": ("nvidia", VfioOptions(no_geforce_quirks=True)),
+    "rtl8168-moved": ("rtl8168", VfioOptions(msix_relocation=2)),
+    "igd-12": ("igd-12", VfioOptions(igd_gms=True)),
+}
+ATI_VGA: Mapping[str, tuple[str, VfioOptions]] = {"ati-vga": ("ati", VfioOptions(vga=True))}
+"""A machine of its own: of two with x-vga the legacy ranges show one only."""
+
+SharedEvidence = Callable[[str], Path]
+
+
+class ServeToQemu(Protocol):
+    """Starts a machine with served devices; see `serve_to_qemu`."""
+
+    def __call__(
+        self, *guests: Guest, others: Sequence[Device] = (), extra: Sequence[str] = ()
+    ) -> NamedBench:
+        """Return it, BARs programmed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say on every row of this suite what is modelled."""
+    here = __file__.rpartition("/")[0]
+    for item in items:
+        if str(item.path).startswith(here):
+            names = getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.label(BEHIND_LINUX if "shape_host" in names else SERVED))
+
+
+@pytest.fixture(scope="session")
+def bench_build(parts: Parts) -> QemuBuild:
+    """The build that shapes are served to."""
+    settings = parts.settings
+    return first_with_vfio_user([settings.qemu, settings.l0_qemu], parts.images.workshop)
+
+
+@pytest.fixture(autouse=True)
+def _named_on_the_row(
+    request: pytest.FixtureRequest,
+) -> None:
+    if "bench_build" in request.fixturenames:
+        build: QemuBuild = request.getfixturevalue("bench_build")
+        row = ("subject.QEMU under test", f"{build.label} {build.version}")
+        request.node.user_properties.append(row)
+
+
+@pytest.fixture(scope="session")
+def bench(bench_build: QemuBuild, shared_evidence: SharedEvidence) -> Iterator[NamedBench]:
+    """Every named shape in one machine."""
+    guests = [Guest(name, shape.device()) for name, shape in NAMED.items()]
+    with named_bench(bench_build, guests, evidence=shared_evidence("named-bench")) as machine:
+        yield machine
+
+
+@pytest.fixture
+def serve_to_qemu(bench_build: QemuBuild, evidence: Path) -> Iterator[ServeToQemu]:
+    """Start a machine with served devices; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(
+            *guests: Guest, others: Sequence[Device] = (), extra: Sequence[str] = ()
+        ) -> NamedBench:
+            return stack.enter_context(
+                named_bench(bench_build, guests, evidence=evidence, others=others, extra=extra)
+            )
+
+        yield start
+
+
+@pytest.fixture
+def qemu_says(serve_to_qemu: ServeToQemu) -> Callable[[Guest], str]:
+    """Serve a device; return what QEMU says as it ends, or what it said when it is up."""
+
+    def said(guest: Guest) -> str:
+        try:
+            return f"accepted: {serve_to_qemu(guest).machine.stderr()}"
+        except LaunchFailed as refusal:
+            if refusal.exit_status != 1:
+                pytest.fail(f"QEMU did not refuse, it ended with {refusal.exit_status}")
+            return refusal.stderr
+
+    return said
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The virtual host with shapes, and what was seen while it was set up."""
+
+    there: ShapeHost
+    denied: str
+    """What Linux logged when vfio-pci was to take the QAT functions, before it might."""
+
+
+@pytest.fixture(scope="session")
+def shape_host(
+    parts: Parts, run_key: RunKey, shared_evidence: SharedEvidence
+) -> Iterator[Prepared]:
+    """The virtual host with all of `PLAIN`, `SPECIAL` and `ATI_VGA`."""
+    if parts.settings.host != "virtual":
+        pytest.skip("its machines run on this computer: needs --host virtual")
+    shapes = {name: NAMED[shape] for name, (shape, _) in {**PLAIN, **SPECIAL, **ATI_VGA}.items()}
+    place = shared_evidence("shape-host")
+    with contextlib.closing(
+        open_shape_host(parts_with_devices(parts), shapes, key=run_key, evidence=place)
+    ) as there:
+        mark = there.host.kernel_log_mark()
+        for name in ("qat-pf", "qat-vf"):
+            with contextlib.suppress(HostError):
+                there.bound(name)
+        denied = there.host.kernel_log_since(mark)
+        there.host.run("rmmod vfio_pci && modprobe vfio_pci disable_denylist=1")
+        yield Prepared(there, denied)
+
+
+@contextlib.contextmanager
+def _machine(
+    prepared: Prepared,
+    chosen: Mapping[str, tuple[str, VfioOptions]],
+    place: Path,
+    rom: Sequence[str] = (),
+) -> Iterator[ShapeMachine]:
+    each = {name: options for name, (_, options) in chosen.items()}
+    with prepared.there.machine(each, evidence=place, rom=rom) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def plain(shape_host: Prepared, shared_evidence: SharedEvidence) -> Iterator[ShapeMachine]:
+    """The machine with `PLAIN`; the ROM of igb-pf is switched on."""
+    with _machine(shape_host, PLAIN, shared_evidence("shapes-plain"), ["igb-pf"]) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def special(shape_host: Prepared, shared_evidence: SharedEvidence) -> Iterator[ShapeMachine]:
+    """The machine with `SPECIAL`."""
+    with _machine(shape_host, SPECIAL, shared_evidence("shapes-special")) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def ati_vga(shape_host: Prepared, shared_evidence: SharedEvidence) -> Iterator[ShapeMachine]:
+    """The machine with an ATI card and x-vga."""
+    with _machine(shape_host, ATI_VGA, shared_evidence("shapes-ati-vga")) as machine:
+        yield machine
