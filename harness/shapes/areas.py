@@ -23,7 +23,7 @@ _LEAST_PORTS: Final = 0x1000
 
 @dataclass(frozen=True, slots=True)
 class Areas:
-    """The areas of one shape; each begins at a multiple of its size, a power of two."""
+    """The areas of one shape; each begins at a multiple of every BAR that goes there."""
 
     low: AddressRange
     high: AddressRange
@@ -41,7 +41,7 @@ def place_shapes(shapes: Sequence[Shape]) -> tuple[Areas, ...]:
     """
     wanted = [_wanted(shape) for shape in shapes]
     found = [
-        _pack([sizes[i] for sizes in wanted], area) for i, area in enumerate((LOW, HIGH, PORTS))
+        _pack([need[i] for need in wanted], area) for i, area in enumerate((LOW, HIGH, PORTS))
     ]
     return tuple(Areas(*areas) for areas in zip(*found, strict=True))
 
@@ -58,41 +58,44 @@ def how_many_fit(shapes: Sequence[Shape], most: int) -> int:
     return count
 
 
-def _wanted(shape: Shape) -> tuple[int, int, int]:
-    """Return the sizes of the areas that a shape needs."""
-    low, high, ports = _LEAST_LOW, _LEAST_LOW, _LEAST_PORTS
+@dataclass(slots=True)
+class _Need:
+    size: int
+    align: int
+
+    def hold(self, start: int, size: int) -> None:
+        self.size = max(self.size, start + size)
+        self.align = max(self.align, 1 << (size - 1).bit_length())
+
+
+def _wanted(shape: Shape) -> tuple[_Need, _Need, _Need]:
+    """Return what a shape needs of each area."""
+    low, high = _Need(_LEAST_LOW, _LEAST_LOW), _Need(_LEAST_LOW, _LEAST_LOW)
+    ports = _Need(_LEAST_PORTS, _LEAST_PORTS)
+    if shape.place is Place.ROOT and not any(bar.kind is BarKind.IO for bar in shape.bars):
+        ports = _Need(1, 1)
     for action in shape.actions():
         if isinstance(action, Rom):
-            low = max(low, action.at + shape.rom_size)
-        if not isinstance(action, Put):
+            low.hold(action.at, max(shape.rom_size, 1))
+        if not isinstance(action, Put) or (bar := shape.bar(action.bar)) is None:
             continue
-        bar = shape.bar(action.bar)
-        if bar is None:
-            continue
-        end = action.at + max(bar.size, 1)
-        if bar.kind is BarKind.IO:
-            ports = max(ports, end)
-        elif action.high:
-            high = max(high, end)
-        else:
-            low = max(low, end)
-    if shape.place is Place.ROOT and not any(bar.kind is BarKind.IO for bar in shape.bars):
-        ports = 1
-    return _power(low), _power(high), _power(ports)
+        need = ports if bar.kind is BarKind.IO else high if action.high else low
+        need.hold(action.at, max(bar.size, 1))
+    for need, unit in ((low, _LEAST_LOW), (high, _LEAST_LOW), (ports, _LEAST_PORTS)):
+        if need.size > 1:
+            need.size = -(-need.size // unit) * unit
+    return low, high, ports
 
 
-def _power(size: int) -> int:
-    return 1 << (size - 1).bit_length()
-
-
-def _pack(sizes: Sequence[int], area: AddressRange) -> list[AddressRange]:
-    """Return a place for each size, the large ones first."""
+def _pack(needs: Sequence[_Need], area: AddressRange) -> list[AddressRange]:
+    """Return a place for each need, those with large BARs first."""
     places: dict[int, AddressRange] = {}
     at = area.start
-    for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        at = -(-at // sizes[i]) * sizes[i]
-        if at + sizes[i] > area.end:
-            raise NoRoom(f"{sizes[i]:#x} more bytes do not fit into {area}")
-        places[i] = AddressRange(at, sizes[i])
-        at += sizes[i]
-    return [places[i] for i in range(len(sizes))]
+    for i in sorted(range(len(needs)), key=lambda i: (-needs[i].align, -needs[i].size, i)):
+        need = needs[i]
+        at = -(-at // need.align) * need.align
+        if at + need.size > area.end:
+            raise NoRoom(f"{need.size:#x} more bytes do not fit into {area}")
+        places[i] = AddressRange(at, need.size)
+        at += need.size
+    return [places[i] for i in range(len(needs))]

@@ -10,7 +10,7 @@ from harness.shapes.shape import Shape
 
 ABSENT_BAR = "docs/findings/vfio-user-msix-in-absent-bar.md"
 BEYOND = "docs/findings/sparse-area-beyond-its-region.md"
-ODD_SIZE = "docs/findings/vfio-user-bar-size-not-a-power-of-two.md"
+ODD_SIZE = "docs/findings/vfio-user-bar-size-abort.md"
 
 
 def known_crash(shape: Shape) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from harness.errors import LaunchFailed, MachineDied, ParseError, QmpFailed
@@ -64,6 +64,8 @@ class Observation:
     """What is wrong in the end, empty if QEMU and the oracle agree."""
     rule: str = ""
     """Id of the rule that is broken, or a word for the kind of problem."""
+    beside: tuple[Shape, ...] = ()
+    """All shapes of its machine, if it agrees alone and not beside them."""
     known: str = ""
     """Page of docs/findings that explains it: then it is no new problem."""
 
@@ -104,15 +106,16 @@ def observe_all(qemu: Build, shapes: Sequence[Shape], *, together: int = 8) -> l
     while legal:
         count = how_many_fit([shapes[number] for number in legal], together)
         batch, legal = legal[:count], legal[count:]
-        seen = observe_together(qemu, [shapes[number] for number in batch])
-        found |= dict(zip(batch, seen, strict=True))
+        company = tuple(shapes[number] for number in batch)
+        for number, one in zip(batch, observe_together(qemu, company), strict=True):
+            found[number] = replace(one, beside=company) if one.problem else one
         if len(batch) > 1:
             alone += [number for number in batch if found[number].problem]
     for number in alone:
         again = observe(qemu, shapes[number])
-        company = found.get(number)
         # A shape that is wrong only beside others is still wrong.
-        found[number] = again if company is None or again.problem else company
+        if number not in found or again.problem or len(found[number].beside) == 1:
+            found[number] = again
     return [found[number] for number in range(len(shapes))]
 
 
@@ -183,7 +186,7 @@ def _judge(
                 rule = differences[0].rule
                 break
     known = known_crash(shape) if rule == "died" else ""
-    return Observation(shape, refusal, views, ended, said, problem, rule, known)
+    return Observation(shape, refusal, views, ended, said, problem, rule, known=known)
 
 
 __all__ = [

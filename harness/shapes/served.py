@@ -57,6 +57,7 @@ def msix_spec(shape: Shape) -> MsixSpec:
         msix.table_offset,
         msix.pba_bar,
         msix.pba_offset,
+        mappable=msix.mappable,
     )
 
 

@@ -14,6 +14,8 @@ from harness.model.address import AddressRange
 from harness.model.pci import Bar, BarKind, PciId
 
 PAGE = 4096
+LOW_ROOM = 0xB000_0000
+"""Bytes that BARs can have below 4 GiB, the largest of 1 GiB."""
 ANONYMOUS = PciId(0x1234, 0x5A5A)
 """An id that no quirk knows."""
 
@@ -166,13 +168,16 @@ class Shape:
 def firmware_step(shape: Shape) -> Step:
     """Return what simple firmware does: each BAR at the next free place, then decoding on.
 
-    64-bit BARs that are prefetchable or of 1 GiB and more go above 4 GiB.
+    64-bit BARs that are prefetchable or of 1 GiB and more go above 4 GiB. What finds no room
+    below is left alone.
     """
     free = {"low": 0, "high": 0, "ports": 0}
     puts: list[Action] = []
     for bar in sorted(shape.bars, key=lambda bar: (-bar.size, bar.index)):
         area = area_of(bar)
         at = -(-free[area] // bar.size) * bar.size
+        if area == "low" and at + bar.size > LOW_ROOM:
+            continue
         free[area] = at + bar.size
         puts.append(Put(bar.index, at, high=area == "high"))
     if shape.rom_size:
