@@ -54,8 +54,11 @@ class Fault:
             )
         if not 0 <= code <= 0xFF:
             raise ConfigError(f"{code:#x} is no response code", hint="they are one byte")
-        bounded = times is not None or seconds is not None
-        if not bounded or not 0 < (times or 1) <= MOST_TIMES or not 0 < (seconds or 1) <= LONGEST:
+        unbounded = times is None and seconds is None
+        wrong = (times is not None and not 0 < times <= MOST_TIMES) or (
+            seconds is not None and not 0 < seconds <= LONGEST
+        )
+        if unbounded or wrong:
             raise ConfigError(
                 f"a fault must end: times={times}, seconds={seconds}",
                 hint=f"times up to {MOST_TIMES}, seconds up to {LONGEST:g}, or both",

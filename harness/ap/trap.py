@@ -82,7 +82,8 @@ class _Order:
     done: threading.Event = field(default_factory=threading.Event)
     result: object = None
     error: BaseException | None = None
-    resume: bool = True
+    holds: bool | None = None
+    """Let the machine stand still from here on, or not any more; None: as it is."""
 
 
 class TrapLoop:
@@ -139,20 +140,20 @@ class TrapLoop:
         ) from error
 
     def while_standing(self, action: Callable[[Rsp], T], *, timeout: float = 15) -> T:
-        """Have the machine stand still, do *action*, let it go on; return the result.
+        """Have the machine stand still for *action* and go on as before; return the result.
 
         :raise WaitTimeout: it did not come to that in *timeout* seconds.
         """
-        return self._ordered(action, resume=True, timeout=timeout)
+        return self._ordered(action, timeout=timeout)
 
     def hold(self, *, timeout: float = 15) -> None:
         """Have the machine stand still until `release`."""
-        self._ordered(lambda rsp: None, resume=False, timeout=timeout)
+        self._ordered(lambda rsp: None, holds=True, timeout=timeout)
 
     def release(self) -> None:
         """Let it go on after `hold`."""
         if self._held:
-            self._ordered(lambda rsp: None, resume=True, timeout=15)
+            self._ordered(lambda rsp: None, holds=False, timeout=15)
 
     def at(self, address: int, action: AtBreakpoint, *, timeout: float = 15) -> None:
         """Call *action* whenever the machine comes to *address*, which is then executed.
@@ -207,10 +208,12 @@ class TrapLoop:
             self._thread.join(5)
         self._rsp.close()
 
-    def _ordered(self, action: Callable[[Rsp], T], *, resume: bool, timeout: float) -> T:
+    def _ordered(
+        self, action: Callable[[Rsp], T], *, timeout: float, holds: bool | None = None
+    ) -> T:
         self.check()
         result: list[T] = []
-        order = _Order(lambda rsp: result.append(action(rsp)), resume=resume)
+        order = _Order(lambda rsp: result.append(action(rsp)), holds=holds)
         self._orders.put(order)
         if not self._held:
             self._rsp.interrupt()
@@ -266,7 +269,8 @@ class TrapLoop:
                 order.action(self._rsp)
             except BaseException as error:
                 order.error = error
-            self._held = not order.resume
+            if order.holds is not None:
+                self._held = order.holds
             order.done.set()
 
     def _at_trap(self, stop: Stop) -> None:
