@@ -213,6 +213,18 @@ class Plugged:
         return self._bar(bar).is_memory
 
 
+def page_table(rows: Sequence[tuple[TrapClass, Touched]]) -> str:
+    """Return predictions beside counts, a line for each place, for people (pure)."""
+    lines = [f"{'offset':>8}  {'predicted':12}{'accesses':>9}{'messages':>10}  read"]
+    places = [(at, served, touched) for served, touched in rows for at in touched.messages]
+    for offset, served, touched in sorted(places, key=lambda place: place[0]):
+        lines.append(
+            f"{offset:#8x}  {served.value:12}{touched.count:9}{touched.messages[offset]:10}"
+            f"  {touched.values[offset]:#010x}"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def declared_function(device: ServedDevice, bdf: Bdf) -> PciFunction:
     """Return what *device* says of itself, as the function at *bdf*; nobody is asked (pure)."""
     msix = device.msix

@@ -5,10 +5,12 @@ by the oracle who must serve each word of each page; then the guest reads there,
 count: QEMU by trace events, the device by the messages that reach it.
 """
 
+from pathlib import Path
+
 import pytest
 
 from harness.device.device import Device
-from harness.lab.plugged import Plugged, Touched
+from harness.lab.plugged import Plugged, Touched, page_table
 from harness.model.memory_map import MemoryMap
 from harness.model.trap import TrapClass
 from harness.testing import must_fail
@@ -18,6 +20,9 @@ from suites.vfio_user.devices import PAGE, Shades, word_at
 COUNT = 50
 MEMORY_BARS = [0, 2, 5]
 BARS = [*MEMORY_BARS, 4]
+
+Sweep = list[tuple[TrapClass, Touched]]
+"""What was counted, by the class that was predicted."""
 
 
 def check_map(plugged: Plugged, declared: Device, found: MemoryMap) -> None:
@@ -61,29 +66,43 @@ def check_served(touched: Touched, served: TrapClass) -> None:
     assert touched.served_by is served, f"{served.value} expected: {touched.explain()}"
 
 
-def check_served_as_declared(plugged: Plugged, declared: Device, bar: int) -> None:
-    """What *declared* implies for each page is what is counted there."""
+def read_every_page(plugged: Plugged, declared: Device, bar: int) -> Sweep:
+    """Read each page of a BAR, by the class that *declared* implies for the place."""
     places = plugged.places(plugged.expectation(declared), bar)
-    for served, offsets in places.items():
-        check_served(plugged.read(bar, *offsets, count=COUNT), served)
+    return [
+        (served, plugged.read(bar, *offsets, count=COUNT)) for served, offsets in places.items()
+    ]
+
+
+def check_served_as_declared(sweep: Sweep) -> None:
+    """What was predicted for each page is what was counted there."""
+    for served, touched in sweep:
+        check_served(touched, served)
 
 
 @pytest.mark.parametrize("bar", BARS)
 @pytest.mark.parametrize("name", ["shades", "closed", "open"])
 @pytest.mark.rule("TRP-09", "TRP-10", "TRP-07")
-def test_pages_are_served_as_declared(guest_stage: Prepared, name: str, bar: int) -> None:
+def test_pages_are_served_as_declared(
+    guest_stage: Prepared, name: str, bar: int, evidence: Path
+) -> None:
     """In every page an access is a message to the device, or is none, as the device declares."""
     plugged = guest_stage[name]
 
-    check_served_as_declared(plugged, plugged.device, bar)
+    sweep = read_every_page(plugged, plugged.device, bar)
+
+    (evidence / "pages.txt").write_text(page_table(sweep), encoding="utf-8")
+    check_served_as_declared(sweep)
 
 
 @pytest.mark.parametrize(("name", "bar"), [("closed", 0), ("closed", 2), ("open", 0), ("open", 5)])
 @pytest.mark.negative_control("TRP-09", "TRP-10", "TRP-07")
 def test_device_that_lies_is_noticed(guest_stage: Prepared, name: str, bar: int) -> None:
     """A device that traps what it was said to let be mapped, or the other way, fails."""
+    sweep = read_every_page(guest_stage[name], Shades(), bar)
+
     with must_fail():
-        check_served_as_declared(guest_stage[name], Shades(), bar)
+        check_served_as_declared(sweep)
 
 
 # -- what the guest sees, whatever the way ----------------------------------------------------

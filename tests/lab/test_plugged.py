@@ -7,7 +7,14 @@ from typing import Any, cast
 
 from harness.device.device import Device
 from harness.device.spec import BarSpec, MsixSpec
-from harness.lab.plugged import Plugged, Seat, Touched, declared_function, region_facts
+from harness.lab.plugged import (
+    Plugged,
+    Seat,
+    Touched,
+    declared_function,
+    page_table,
+    region_facts,
+)
 from harness.model.address import AddressRange
 from harness.model.pci import BarKind, Bdf, PciId
 from harness.model.trap import TrapClass
@@ -117,3 +124,17 @@ def test_counts_say_who_served_and_read_as_a_sentence() -> None:
         "read sparse BAR 0+0x0, 0x8, 50 times each: messages to the device 0x0: 50, 0x8: 50"
         " (of other places 0); trace events of QEMU: vfio_region_read 100"
     )
+
+
+def test_predictions_and_counts_are_shown_side_by_side() -> None:
+    slow = Touched("", 50, {0x1000: 50}, 0, {}, {0x1000: 0xBA00_1000})
+    direct = Touched("", 50, {0: 0, 0x3000: 0}, 0, {}, {0: 0xBA00_0000, 0x3000: 0xBA00_3000})
+
+    table = page_table([(TrapClass.SLOW, slow), (TrapClass.DIRECT, direct)])
+
+    assert table.splitlines() == [
+        "  offset  predicted    accesses  messages  read",
+        "     0x0  direct             50         0  0xba000000",
+        "  0x1000  slow               50        50  0xba001000",
+        "  0x3000  direct             50         0  0xba003000",
+    ]
