@@ -12,6 +12,7 @@ from harness.guest.system import System
 from harness.host.accelerator import Accelerator, confirm_by_boot, probe_accelerator, remembered
 from harness.host.host import GuestFiles, PlacedQemu
 from harness.host.virtual_spec import TEST_DEVICES, HostFiles, nested_spec
+from harness.images.ap_host import ApHostImage
 from harness.images.images import GuestImage, HostImage, Images, KernelImage, KernelSource
 from harness.images.qemu_build import QemuBuild
 from harness.machine.launch import Launch
@@ -65,6 +66,18 @@ class Parts:
     def probe(self) -> Path:
         """The static helper."""
         return self.images.probe()
+
+    @cached_property
+    def ap_host(self) -> ApHostImage:
+        """The s390x host without a mainframe; only for those who test vfio-ap.
+
+        Of the settings, ``kernel`` and ``qemu`` are what runs in it, ``l0_qemu`` runs it.
+        """
+        return self.images.ap_host(
+            KernelSource.parse(self.settings.kernel),
+            qemu=self.settings.l0_qemu,
+            inner_qemu=debian_suite(self.settings.qemu),
+        )
 
     def gather(self) -> None:
         """Make everything now, with what is missing built and shown."""
@@ -150,6 +163,20 @@ class ThisComputer(System):
     def probe_path(self) -> str:
         """The helper in the cache."""
         return self._probe
+
+
+def debian_suite(spec: str) -> str:
+    """Return the Debian suite that the name of a build gives.
+
+    :raise ConfigError: it names something else, which an AP host cannot carry.
+    """
+    kind, _, suite = spec.partition(":")
+    if kind != "debian" or not suite:
+        raise ConfigError(
+            f"QEMU {spec!r} cannot run in an AP host: it takes packages for s390x",
+            hint="name a suite: --qemu debian:trixie",
+        )
+    return suite
 
 
 def check_host_word(word: str) -> None:
