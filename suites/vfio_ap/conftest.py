@@ -1,0 +1,191 @@
+"""An AP host for the tests of this area: its bench, the state that a test begins with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from harness.ap.ap_host import ApHost
+from harness.ap.spec import inner_spec
+from harness.ap.workbench import Workbench
+from harness.lab.ap import ApLab
+from harness.lab.hosts import OFF, methods
+from harness.lab.parts import Parts
+from harness.machine.command import MachineSpec
+from harness.machine.machine import Machine
+from harness.model.ap_mask import ApMask
+from harness.suite_fixtures import Launch
+
+
+class OpenApHost(Protocol):
+    """Opens an AP host for one test; see `open_ap_host`."""
+
+    def __call__(
+        self, *, modules: str = "group", append: str = "", name: str = "ap-host"
+    ) -> ApHost:
+        """Return the host; *append* are more words for its kernel."""
+
+
+FREED = ApMask.full() - ApMask.of([5, 6])
+"""apmask of the examples: adapters 5 and 6 are for guests."""
+
+
+@pytest.fixture(scope="session")
+def ap_lab(parts: Parts, shared_evidence: Callable[[str], Path]) -> ApLab:
+    """Opens AP hosts of the kernel and the QEMU of this run."""
+    wanted = parts.settings.saved_state
+    ways = () if wanted == OFF else methods(wanted)
+    return ApLab(parts.ap_host, ways=ways, work=shared_evidence("ap-lab"))
+
+
+@pytest.fixture(scope="session")
+def ap_host(ap_lab: ApLab, shared_evidence: Callable[[str], Path]) -> Iterator[ApHost]:
+    """The AP host that tests share, with the modules that hold devices by group."""
+    with contextlib.closing(
+        ap_lab.open(ap_lab.spec(), evidence=shared_evidence("ap-host"))
+    ) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def cdev_ap_host(ap_lab: ApLab, shared_evidence: Callable[[str], Path]) -> Iterator[ApHost]:
+    """An AP host with the modules that hold devices by their own file."""
+    spec = ap_lab.spec(modules="cdev")
+    with contextlib.closing(ap_lab.open(spec, evidence=shared_evidence("cdev-ap-host"))) as host:
+        yield host
+
+
+@pytest.fixture
+def open_ap_host(ap_lab: ApLab, evidence: Path) -> Iterator[OpenApHost]:
+    """Open an AP host for this test alone; it is as good as new and takes 0.2 s."""
+    with ExitStack() as stack:
+
+        def start(*, modules: str = "group", append: str = "", name: str = "ap-host") -> ApHost:
+            place = evidence / name
+            place.mkdir(parents=True, exist_ok=True)
+            spec = ap_lab.spec(modules=modules, append=append)
+            return stack.enter_context(contextlib.closing(ap_lab.open(spec, evidence=place)))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def workbench(ap_host: ApHost) -> Iterator[Workbench]:
+    """The AP host, with vfio_ap and what holds devices by group."""
+    bench = Workbench(ap_host)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def ap(workbench: Workbench) -> Iterator[Workbench]:
+    """The AP host; every queue is the host's, there is no matrix device."""
+    workbench.settle(apmask=ApMask.full(), aqmask=ApMask.full())
+    yield workbench
+    workbench.close_clients()
+
+
+@pytest.fixture
+def freed(workbench: Workbench) -> Iterator[Workbench]:
+    """The AP host; adapters 5 and 6 are vfio_ap's, there is no matrix device."""
+    workbench.settle(apmask=FREED, aqmask=ApMask.full())
+    yield workbench
+    workbench.close_clients()
+
+
+@pytest.fixture
+def by_domain(workbench: Workbench) -> Workbench:
+    """The AP host; no domain is the host's, so that no queue moves with apmask."""
+    workbench.settle(apmask=ApMask.full(), aqmask=ApMask())
+    return workbench
+
+
+@pytest.fixture
+def by_adapter(workbench: Workbench) -> Workbench:
+    """The AP host; no adapter is the host's, so that no queue moves with aqmask."""
+    workbench.settle(apmask=ApMask(), aqmask=ApMask.full())
+    return workbench
+
+
+@pytest.fixture
+def needs_ap_config(workbench: Workbench) -> None:
+    """A kernel whose matrix devices have ``ap_config``."""
+    if "ap_config" not in workbench.parent.features:
+        pytest.skip("needs ap_config: a kernel from 6.10 on would enable this")
+
+
+@pytest.fixture
+def needs_driver_override(workbench: Workbench) -> None:
+    """A kernel whose queues have ``driver_override``."""
+    if not workbench.bus.has_driver_override:
+        pytest.skip("needs driver_override of AP queues: a kernel from 6.19 on would enable this")
+
+
+STATES = ("ap", "by_domain", "by_adapter", "freed", "by_file")
+"""Fixtures that begin with a state of the masks: tests that want the same follow one another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of this area together that begin with the same masks: queues move slowly."""
+    here = Path(__file__).parent
+    ours = [at for at, item in enumerate(items) if item.path.parent == here]
+
+    def state(item: pytest.Item) -> int:
+        names = getattr(item, "fixturenames", ())
+        return next((at for at, name in enumerate(STATES) if name in names), len(STATES))
+
+    for at, item in zip(ours, sorted((items[at] for at in ours), key=state), strict=True):
+        items[at] = item
+
+
+# -- a host whose vfio has files of devices ---------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def cdev_workbench(cdev_ap_host: ApHost) -> Iterator[Workbench]:
+    """An AP host with the modules for iommufd."""
+    bench = Workbench(cdev_ap_host)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def by_file(cdev_workbench: Workbench) -> Iterator[Workbench]:
+    """That host; adapters 5 and 6 are vfio_ap's, there is no matrix device."""
+    cdev_workbench.settle(apmask=FREED, aqmask=ApMask.full())
+    yield cdev_workbench
+    cdev_workbench.close_clients()
+
+
+# -- a QEMU on the host -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def launch(ap_host: ApHost, evidence: Path) -> Iterator[Launch]:
+    """Start QEMU on the AP host; its guest never runs."""
+    with ExitStack() as stack:
+
+        def start(spec: MachineSpec, *, on: object = None) -> Machine:
+            del on
+            place = evidence / spec.name
+            place.mkdir(parents=True, exist_ok=True)
+            return stack.enter_context(ap_host.launch(spec, evidence=place))
+
+        yield start
+
+
+@pytest.fixture
+def with_qemu(freed: Workbench) -> Workbench:
+    """The freed host, for tests that start a QEMU on it."""
+    return freed
+
+
+@pytest.fixture
+def resident_machine(freed: Workbench, launch: Launch) -> Machine:
+    """A paused machine without a matrix device."""
+    return launch(inner_spec("resident"))

@@ -1,0 +1,186 @@
+"""The device as a program gets it: group, container, KVM (vfio_ap_ops.c, ioctls)."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.ap.matrix_device import MatrixDevice
+from harness.ap.vfio_client import VfioClient
+from harness.ap.workbench import Workbench
+from harness.testing import must_fail
+from harness.wait import wait_until
+
+
+@pytest.fixture
+def device(freed: Workbench) -> MatrixDevice:
+    """A device with one queue."""
+    return freed.device().configure(adapters=(5,), domains=(4, 0x47))
+
+
+@pytest.fixture
+def client(freed: Workbench) -> VfioClient:
+    """A program that has nothing yet."""
+    return freed.client()
+
+
+def test_the_device_wants_a_virtual_machine(device: MatrixDevice, client: VfioClient) -> None:
+    """Without KVM the device cannot be opened: EINVAL."""
+    client.open_group(device)
+
+    assert client.take(device) == "EINVAL"
+
+
+def test_the_device_opens_in_a_virtual_machine(device: MatrixDevice, client: VfioClient) -> None:
+    """With the group told to KVM the device opens."""
+    client.open_group(device)
+    client.make_machine()
+
+    assert client.take(device) == ""
+
+
+def test_a_group_has_one_user(freed: Workbench, device: MatrixDevice, client: VfioClient) -> None:
+    """A second program cannot open the group: EBUSY."""
+    client.open(device)
+
+    assert freed.client().ask(f"group /dev/vfio/{device.group}").error == "EBUSY"
+
+
+def test_a_machine_has_one_matrix_device(
+    freed: Workbench, device: MatrixDevice, client: VfioClient
+) -> None:
+    """A second matrix device in the same virtual machine is refused: EPERM."""
+    other = freed.device().configure(adapters=(6,), domains=(4,))
+    client.open(device)
+
+    assert client.take_second(other) == "EPERM"
+
+
+def test_the_device_is_an_ap_device(device: MatrixDevice, client: VfioClient) -> None:
+    """GET_INFO says AP and RESET; the device has no regions."""
+    client.open(device)
+    info = client.do("info")
+
+    assert (info["flags"], info["regions"]) == ("0x21", "0")
+
+
+def test_the_device_asks_to_be_let_go(device: MatrixDevice, client: VfioClient) -> None:
+    """Interrupt 0 is the request: one eventfd."""
+    client.open(device)
+
+    assert client.do("irq 0") == {"flags": "0x1", "count": "1"}
+
+
+def test_there_are_as_many_interrupts_as_told(device: MatrixDevice, client: VfioClient) -> None:
+    """The first index after those of GET_INFO is EINVAL."""
+    client.open(device)
+    count = client.do("info")["irqs"]
+
+    assert client.ask(f"irq {count}").error == "EINVAL"
+
+
+def test_there_are_no_regions_to_ask_for(device: MatrixDevice, client: VfioClient) -> None:
+    """GET_REGION_INFO is not known to the driver: EOPNOTSUPP."""
+    client.open(device)
+
+    assert client.ask("region 0").error == "EOPNOTSUPP"
+
+
+def test_a_reset_reaches_every_queue(
+    freed: Workbench, device: MatrixDevice, client: VfioClient
+) -> None:
+    """VFIO_DEVICE_RESET zeroizes each queue of the device."""
+    client.open(device)
+    mark = freed.instruction_mark()
+    error = client.reset()
+
+    assert (error, freed.zapped_since(mark)) == ("", ["05.0004", "05.0047"])
+
+
+def test_a_reset_that_fails_is_told(
+    freed: Workbench, device: MatrixDevice, client: VfioClient
+) -> None:
+    """A reset that ends with an unknown code is EIO."""
+    client.open(device)
+    freed.fault("05.0004", 0x42, instruction="ZAPQ", times=1)
+
+    assert client.reset() == "EIO"
+
+
+def test_closing_resets_every_queue(
+    freed: Workbench, device: MatrixDevice, client: VfioClient
+) -> None:
+    """Letting go of the device zeroizes its queues."""
+    client.open(device)
+    mark = freed.instruction_mark()
+    client.close_device()
+
+    assert freed.zapped_since(mark) == ["05.0004", "05.0047"]
+
+
+# -- removal while it is open -----------------------------------------------------------------
+
+
+def check_waits(freed: Workbench, device: MatrixDevice, client: VfioClient) -> None:
+    """``remove`` asks the user of the device, and ends only when it has let go."""
+    with freed.removing(device) as removal:
+        wait_until("a request of the device", client.requests, timeout=20)
+        waiting = not removal.done
+        client.close()
+        assert (waiting, removal.wait()) == (True, "")
+
+
+@pytest.mark.rule("AP-15")
+def test_removal_waits_for_the_user(
+    freed: Workbench, device: MatrixDevice, client: VfioClient
+) -> None:
+    """``remove`` of a device that is open asks for it and waits."""
+    client.open(device)
+    client.do("signal 0")
+
+    check_waits(freed, device, client)
+    assert not device.exists
+
+
+@pytest.mark.rule("AP-15")
+def test_a_request_is_told(freed: Workbench, device: MatrixDevice, client: VfioClient) -> None:
+    """The kernel says that it has asked the user."""
+    client.open(device)
+    client.do("signal 0")
+    mark = freed.log_mark()
+    check_waits(freed, device, client)
+
+    assert f"vfio_ap_mdev {device.uuid}: Relaying device request to user (#0)" in (
+        freed.log_since(mark)
+    )
+
+
+@pytest.mark.rule("AP-15")
+def test_a_user_that_does_not_listen_is_told(
+    freed: Workbench, device: MatrixDevice, client: VfioClient
+) -> None:
+    """Without a request interrupt ``remove`` waits all the same, and the kernel says so."""
+    client.open(device)
+    mark = freed.log_mark()
+    wanted = "No device request registered, blocked until released by user"
+    with freed.removing(device) as removal:
+        wait_until("the kernel's word", lambda: wanted in freed.log_since(mark), timeout=20)
+        waiting = not removal.done
+        client.close()
+        assert (waiting, removal.wait()) == (True, "")
+
+
+def check_remove_at_once(freed: Workbench, device: MatrixDevice) -> None:
+    """``remove`` ends without anybody's help."""
+    with freed.removing(device) as removal:
+        assert removal.ends_within(3), "remove waits"
+
+
+@pytest.mark.negative_control("AP-15")
+def test_an_open_device_is_not_removed_at_once(
+    freed: Workbench, device: MatrixDevice, client: VfioClient
+) -> None:
+    """A check that expects an immediate removal fails while the device is open."""
+    client.open(device)
+
+    with must_fail():
+        check_remove_at_once(freed, device)
