@@ -126,5 +126,7 @@ def inner_spec(
         cpu=cpu,
         memory_mib=memory_mib,
         devices=devices,
+        # Else a reset, which is one of the things to look at, ends it.
+        no_reboot=False,
         paused=True,
     )
