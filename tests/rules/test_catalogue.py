@@ -27,6 +27,7 @@ COUNTS = {
     "O": {"UIO": 8},
     "P": {"AP": 27},
     "Q": {"ENV": 17},
+    "R": {"PEER": 10},
 }
 
 GOOD = """
@@ -42,8 +43,8 @@ check = "S"
 """
 
 
-def test_there_are_435_rules() -> None:
-    assert len(load_rules()) == 435
+def test_there_are_445_rules() -> None:
+    assert len(load_rules()) == 445
 
 
 def test_every_section_has_the_rules_it_had_when_it_was_written() -> None:
