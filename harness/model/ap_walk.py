@@ -49,7 +49,7 @@ _ASSIGNMENTS = (
 )  # fmt: skip
 _NOT_NUMBERS = ("", "\n", "0x\n", "-1\n", "1b\n", "08\n", " 4\n", "99999999999999999999\n")
 _NOT_MASKS = ("+256\n", "+\n", "-0x100\n", "0xg\n", f"0x{65 * '0'}\n", "+5, +6\n")
-_NOT_CONFIGS = ("0x04\n", "0x04,0x08", "0x04,zz,0x\n")
+_NOT_CONFIGS = ("0x04\n", "0x04,0x08,0xg\n", "0x04,zz,0x\n")
 _ODD_RESET = 0x42
 _TRIES = 50
 

@@ -27,7 +27,7 @@ class LszcryptRow:
     adapter: int
     domain: int | None
     """None: the row is the card's."""
-    type_name: str | None
+    type: str | None
     """``CEX7A``."""
     mode: str
     """``CCA-Coproc``, ``Accelerator``, ``EP11-Coproc``, ``Unknown``."""
@@ -42,6 +42,11 @@ class LszcryptRow:
     driver: str | None = None
     se_state: str | None = None
     """Of queues of a Secure Execution guest: ``bound``, ``unbound``, ``usable``, …"""
+
+    @property
+    def name(self) -> str:
+        """``05``, or ``05.0004``."""
+        return f"{self.adapter:02x}" if self.apqn is None else str(self.apqn)
 
     @property
     def apqn(self) -> Apqn | None:
@@ -81,7 +86,7 @@ def _row(words: list[str], columns: tuple[str, ...], text: str, where: str) -> L
         return LszcryptRow(
             adapter=int(device[1], 16),
             domain=None if device[2] is None else int(device[2], 16),
-            type_name=_text(fields.get("TYPE")),
+            type=_text(fields.get("TYPE")),
             mode=fields.get("MODE", ""),
             status=_text(fields["STATUS"]),
             requests=_number(fields.get("REQUESTS")),

@@ -58,6 +58,8 @@ def test_the_verbose_form_says_what_vfio_ap_does_with_a_queue() -> None:
     assert [row.status for row in rows] == ["online", "assigned", "in use", None, "unassigned"]
     assert [row.driver for row in rows] == ["cex4card", "vfio_ap", "vfio_ap", None, "vfio_ap"]
     assert [row.apqn for row in rows[:2]] == [None, Apqn(5, 4)]
+    assert [row.name for row in rows[:2]] == ["05", "05.0004"]
+    assert [row.type for row in rows[-2:]] == ["CEX7P", "CEX6A"]
     assert rows[1].requests is None
     assert {row.depth for row in rows} == {9}
 
