@@ -89,42 +89,6 @@ def test_a_function_with_vfio_is_noticed(host: Host, free: Free, attach: Attach)
         check_said(said, words_for_no_node(host, function.iommu_group))
 
 
-NO_IOMMUFD = (
-    "/dev/iommu does not exist",
-    "Could not open '/dev/iommu': No such file or directory",
-)
-"""Said when the backend is made, or when the device is."""
-
-
-@pytest.fixture
-def no_iommufd(host: Host) -> None:
-    """The kernel of the host has no iommufd, its QEMU has."""
-    if host.exists("/dev/iommu"):
-        pytest.skip("the host has /dev/iommu: a kernel without CONFIG_IOMMUFD would enable this")
-    if not host.qemu.version.has(11, 0):
-        pytest.skip(
-            "this QEMU looks for the node of the device first, which such a kernel lacks too"
-            " (IFD-03): QEMU 11.0 or later would enable this"
-        )
-
-
-@pytest.mark.rule("IFD-04")
-def test_iommufd_needs_its_node(host: Host, free: Free, attach: Attach, no_iommufd: None) -> None:
-    """Where the kernel has no /dev/iommu, the iommufd backend is refused with its name."""
-    said = attach(host, free("nvme").bdf, iommufd="backend")
-
-    check_said(said, *NO_IOMMUFD)
-
-
-@pytest.mark.negative_control("IFD-04")
-def test_the_other_backend_is_noticed(host: Host, free: Free, attach: Attach) -> None:
-    """The group backend, which does not need it, is not refused."""
-    said = attach(host, free("nvme").bdf)
-
-    with must_fail():
-        check_said(said, *NO_IOMMUFD)
-
-
 METHODS = {"device_specific", "acpi", "flr", "af_flr", "pm", "bus", "cxl_bus"}
 
 
