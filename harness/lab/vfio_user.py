@@ -47,7 +47,7 @@ DRIVER = "vfio-user-pci"
 FALLBACK = "debian:trixie-backports"
 """The build that runs these machines when neither the lab's nor the one under test can."""
 PORT = "pcie-root-port"
-PORTS = 6
+PORTS = 8
 """Root ports of a virtual host for devices in Python."""
 _LONGEST = 30
 """Seconds until a kernel must have found what was plugged."""
@@ -84,7 +84,7 @@ def open_device_host(
 ) -> VirtualHost:
     """Open a virtual host without test devices, its root ports free for devices in Python.
 
-    They are ``rp0`` to ``rp5``.
+    They are ``rp0`` to ``rp7``.
 
     :param parts: see `parts_with_devices`.
     :param nested: a guest that shall be up in it where hosts are saved, see

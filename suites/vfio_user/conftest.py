@@ -1,6 +1,7 @@
 """Machines with devices in Python in them; each is made once and shared.
 
 ================  ==============================================================================
+``cold``          a machine with firmware only, a device in it from the start
 ``guest_stage``   the small guest: no IOMMU; its devices are in `GUEST_SEATS`
 ``host_stage``    a virtual host with intel-iommu; its devices are in `HOST_SEATS`
 ``worker``        one of its devices, with vfio-pci and in no machine, and ``driver`` for it
@@ -20,20 +21,27 @@ from pathlib import Path
 
 import pytest
 
+from harness.device.server import Served, serve
 from harness.errors import HostError
 from harness.guest.keys import RunKey
+from harness.guest.local import LocalTransport
 from harness.guest.vfio_driver import VfioDriver, drive
 from harness.lab.nested import Nested, guest_spec
 from harness.lab.parts import Parts
 from harness.lab.plugged import Plugged, Seat
 from harness.lab.resident import LATE
 from harness.lab.vfio_user import (
+    DRIVER,
     Stage,
     assign,
     open_device_guest,
     open_device_host,
     parts_with_devices,
+    shared_memory,
 )
+from harness.machine.command import Device, MachineSpec
+from harness.machine.launch import Launch
+from harness.machine.machine import Machine
 from harness.model.vfio_mapping import VfioOptions
 from harness.parse.trace_log import TraceEvent
 from suites.vfio_user.devices import Closed, Open, QatPf, QatVf, Shades, WithFlr
@@ -72,6 +80,21 @@ class Prepared:
         return self.stage.plugged[name]
 
 
+@dataclass(frozen=True)
+class Cold:
+    """A machine with firmware only, and the device that was there from the start."""
+
+    machine: Machine
+    served: Served
+
+    def messages_of(self, bar: int, offset: int, words: int) -> int:
+        """Let the monitor read *words* of a BAR (``xp``); return how many messages that made."""
+        address = self.machine.bar_addresses("shades")[bar] + offset
+        before = self.served.accesses.count(bar, operation="read")
+        self.machine.qmp.hmp(f"xp /{words}wx {address:#x}")
+        return self.served.accesses.count(bar, operation="read") - before
+
+
 @pytest.fixture(scope="package")
 def device_parts(parts: Parts) -> Parts:
     """The parts of this run, with a QEMU that has vfio-user-pci for the machines here."""
@@ -90,6 +113,20 @@ def device_qemu(device_parts: Parts, request: pytest.FixtureRequest) -> None:
     subject = "lab QEMU" if "onward" in request.fixturenames else "QEMU under test"
     item: pytest.Item = request.node
     item.user_properties.append((f"subject.{subject}", f"{build.label} {build.version}"))
+
+
+@pytest.fixture(scope="package")
+def cold(device_parts: Parts, shared_evidence: SharedEvidence) -> Iterator[Cold]:
+    """A machine without an operating system, its firmware done, with `Shades` in it."""
+    launch = Launch(
+        LocalTransport(), device_parts.l0_qemu, shared_evidence("device-firmware"), level="L1"
+    )
+    with serve(Shades()) as served:
+        device = Device(DRIVER, "shades", "pcie.0", "0x5", {"rombar": 0}, str(served.socket))
+        spec = shared_memory(MachineSpec("firmware", memory_mib=64, devices=(device,)))
+        with Machine.launch(spec, launch) as machine:
+            machine.wait_until_mapped("shades")
+            yield Cold(machine, served)
 
 
 @pytest.fixture(scope="package")

@@ -103,13 +103,22 @@ def test_flr_is_noticed(host_stage: Prepared) -> None:
         check_no_flr(host_stage["flr"].function())
 
 
+@pytest.mark.parametrize(("name", "messages"), [("vf", 0), ("worker", 1)])
 @pytest.mark.rule("RST-04", "RST-05")
-def test_alone_behind_a_port_its_bus_is_reset(host_stage: Prepared) -> None:
-    """Without FLR, alone on its bus, the kernel resets it by its bus: the device is told."""
-    vf = host_stage["vf"]
-    check_reset_by(vf, "bus")
+def test_alone_behind_a_port_its_bus_is_reset(
+    host_stage: Prepared, name: str, messages: int
+) -> None:
+    """Without FLR, alone on its bus, the kernel resets it by its bus.
 
-    vf.stage.reset(vf.bdf)
+    QEMU tells the device if that said that it can be told (VFIO_DEVICE_FLAGS_RESET).
+    """
+    plugged = host_stage[name]
+    before = plugged.device.resets["message"]
+
+    plugged.stage.reset(plugged.bdf)
+
+    check_reset_by(plugged, "bus")
+    assert plugged.device.resets["message"] - before == messages, plugged.device.resets
 
 
 @pytest.mark.rule("RST-04")

@@ -14,7 +14,7 @@ from harness.lab.plugged import Plugged, Touched, page_table
 from harness.model.memory_map import MemoryMap
 from harness.model.trap import TrapClass
 from harness.testing import must_fail
-from suites.vfio_user.conftest import Prepared
+from suites.vfio_user.conftest import Cold, Prepared
 from suites.vfio_user.devices import PAGE, Shades, word_at
 
 COUNT = 50
@@ -213,3 +213,30 @@ def test_writes_beside_the_table_are_noticed(guest_stage: Prepared) -> None:
 
     with must_fail():
         check_untold(written)
+
+
+# -- plugged cold, without a guest --------------------------------------------------------------
+
+
+def check_examined(cold: Cold, bar: int, offset: int, messages: int) -> None:
+    """Sixteen bytes that the monitor reads there are so many messages."""
+    found = cold.messages_of(bar, offset, 4)
+    assert found == messages, f"xp of BAR {bar}+{offset:#x}: {found} messages, not {messages}"
+
+
+@pytest.mark.parametrize(
+    ("bar", "offset", "messages"), [(0, 0, 0), (0, PAGE, 2), (2, PAGE, 0), (2, PAGE + 0x40, 2)]
+)
+@pytest.mark.rule("TRP-18")
+def test_monitor_reads_take_the_same_path(
+    cold: Cold, bar: int, offset: int, messages: int
+) -> None:
+    """Where firmware placed the BARs, ``xp`` of what is trapped makes messages: of 8 bytes each."""
+    check_examined(cold, bar, offset, messages)
+
+
+@pytest.mark.negative_control("TRP-18")
+def test_other_paths_of_the_monitor_are_noticed(cold: Cold) -> None:
+    """The check fails where it is mapped."""
+    with must_fail():
+        check_examined(cold, 0, 0, 2)
