@@ -231,7 +231,7 @@ def check_examined(cold: Cold, bar: int, offset: int, messages: int) -> None:
 def test_monitor_reads_take_the_same_path(
     cold: Cold, bar: int, offset: int, messages: int
 ) -> None:
-    """Where firmware placed the BARs, ``xp`` of what is trapped makes messages: of 8 bytes each."""
+    """Where firmware placed the BARs, ``xp`` of what is trapped makes messages of 8 bytes."""
     check_examined(cold, bar, offset, messages)
 
 
