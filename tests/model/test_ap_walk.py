@@ -66,7 +66,7 @@ def check(state: ApKernel, *, overrides: bool) -> None:
 @pytest.mark.rule("AP-04", "AP-08", "AP-12")
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=seeds, steps=lengths)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_promises_hold_on_every_walk(kind: str, seed: int, steps: int) -> None:
     traits, walk = KINDS[kind]
     state = booted(HARDWARE, traits)
@@ -83,7 +83,7 @@ def test_promises_hold_on_every_walk(kind: str, seed: int, steps: int) -> None:
 
 @pytest.mark.rule("AP-12")
 @given(seed=seeds, steps=lengths)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_filter_leaves_adapters_that_are_whole_and_reset_well(seed: int, steps: int) -> None:
     traits, walk = KINDS["6.12"]
     state = booted(HARDWARE, traits)
