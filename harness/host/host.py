@@ -19,6 +19,7 @@ from harness.guest.transport import Transport
 from harness.host import drivers
 from harness.host.accelerator import Accelerator, probe_accelerator
 from harness.host.journal import DriverChange, Journal
+from harness.host.undo import undo
 from harness.images.qemu_build import QemuFeatures
 from harness.machine.command import MachineSpec
 from harness.machine.launch import Launch
@@ -136,7 +137,7 @@ class Host(System):
         try:
             for change in self.journal.ours():
                 try:
-                    self.put_back(change)
+                    undo(self, self.journal, change)
                 except HarnessError as error:
                     stuck.append(f"{change}: {error}")
         finally:

@@ -44,6 +44,28 @@ class DriverChange:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AttributeChange:
+    """An attribute that is about to be written, and what is written to put it back.
+
+    For a thing that is about to be made, the attribute that removes it.
+    """
+
+    number: int
+    path: str
+    text: str
+    group: str = ""
+    """Name of the lock that the run held meanwhile (`harness.host.locks`)."""
+    boot: str = ""
+    """Boot id of the host at that time: after a reboot nothing is left to put back."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+Change = DriverChange | AttributeChange
+
+
 class Journal:
     """The journal of one host.
 
@@ -56,7 +78,7 @@ class Journal:
         self.path = path
         self.url = url
         self.boot = boot
-        self._pending: dict[int, DriverChange] = {}
+        self._pending: dict[int, Change] = {}
         self._ours: set[int] = set()
         self._next = 0
         self._written_url = ""
@@ -79,39 +101,60 @@ class Journal:
         come back. The caller holds the lock of the group, so that run is dead.
         """
         with self._exclusive():
-            for left in self.pending():
-                if left.bdf == str(bdf) and left.number not in self._ours and self._is_true(left):
+            for left in self._left():
+                if isinstance(left, DriverChange) and left.bdf == str(bdf):
                     self._ours.add(left.number)
                     return left
             change = DriverChange(
                 self._next, str(bdf), driver or "", override or "", group, self.boot
             )
-            self._next += 1
-            if self.url != self._written_url:
-                self._write({"host": self.url})
-                self._written_url = self.url
-            self._write({"time": time.time(), **asdict(change)})
-            self._pending[change.number] = change
-            self._ours.add(change.number)
+            self._add(change)
         return change
 
-    def undone(self, change: DriverChange) -> None:
+    def attribute(self, path: str, text: str, *, group: str = "") -> AttributeChange:
+        """Write down that writing *text* to *path* puts back what is about to be changed.
+
+        Return only when it is on disk. What a dead run has left changed is taken over, as by
+        `driver`; the caller holds the lock *group*.
+        """
+        with self._exclusive():
+            for left in self._left():
+                if isinstance(left, AttributeChange) and left.path == path:
+                    self._ours.add(left.number)
+                    return left
+            change = AttributeChange(self._next, path, text, group, self.boot)
+            self._add(change)
+        return change
+
+    def _left(self) -> Iterator[Change]:
+        """Yield what others left changed in this boot of the host."""
+        for change in self.pending():
+            if change.number not in self._ours and change.boot == self.boot:
+                yield change
+
+    def _add(self, change: Change) -> None:
+        self._next += 1
+        if self.url != self._written_url:
+            self._write({"host": self.url})
+            self._written_url = self.url
+        self._write({"time": time.time(), **asdict(change)})
+        self._pending[change.number] = change
+        self._ours.add(change.number)
+
+    def undone(self, change: Change) -> None:
         """Write down that *change* was put back, or need not be."""
         with self._exclusive():
             self._write({"time": time.time(), "undone": change.number})
             self._pending.pop(change.number, None)
             self._ours.discard(change.number)
 
-    def pending(self) -> tuple[DriverChange, ...]:
+    def pending(self) -> tuple[Change, ...]:
         """Return what is still to be put back, newest first, whoever changed it."""
         return tuple(sorted(self._pending.values(), key=lambda c: -c.number))
 
-    def ours(self) -> tuple[DriverChange, ...]:
+    def ours(self) -> tuple[Change, ...]:
         """Return what this process has to put back, newest first."""
         return tuple(change for change in self.pending() if change.number in self._ours)
-
-    def _is_true(self, change: DriverChange) -> bool:
-        return change.boot == self.boot
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -135,14 +178,7 @@ class Journal:
         elif "undone" in entry:
             self._pending.pop(int(str(entry["undone"])), None)
         else:
-            change = DriverChange(
-                number=int(str(entry["number"])),
-                bdf=str(entry["bdf"]),
-                driver=str(entry["driver"]),
-                override=str(entry["override"]),
-                group=str(entry.get("group", "")),
-                boot=str(entry.get("boot", "")),
-            )
+            change = _change_of(entry)
             self._pending[change.number] = change
             self._next = max(self._next, change.number + 1)
 
@@ -156,6 +192,18 @@ class Journal:
             stream.write(json.dumps(entry).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def _change_of(entry: Mapping[str, object]) -> Change:
+    number, group, boot = int(str(entry["number"])), entry.get("group", ""), entry.get("boot", "")
+    if "path" in entry:
+        return AttributeChange(
+            number, str(entry["path"]), str(entry["text"]), str(group), str(boot)
+        )
+    return DriverChange(
+        number, str(entry["bdf"]), str(entry["driver"]), str(entry["override"]), str(group),
+        str(boot),
+    )  # fmt: skip
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -9,10 +9,10 @@ from pathlib import Path
 from harness.errors import DeviceBusy, HarnessError
 from harness.guest.system import System
 from harness.guest.transport import Transport
-from harness.host import drivers
-from harness.host.journal import DriverChange, Journal
+from harness.host.journal import AttributeChange, Change, Journal
 from harness.host.locks import GroupLocks
 from harness.host.physical import boot_id, canonical
+from harness.host.undo import undo
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Restored:
     """What became of one change."""
 
     host: str
-    change: DriverChange | None
+    change: Change | None
     """None where the host itself could not be reached."""
     text: str
     is_back: bool
@@ -63,15 +63,16 @@ def restore_host(
 
 
 def _restore(
-    system: System, journal: Journal, locks: GroupLocks, name: str, change: DriverChange
+    system: System, journal: Journal, locks: GroupLocks, name: str, change: Change
 ) -> Restored:
     if change.boot and change.boot != journal.boot:
         journal.undone(change)
         return Restored(name, change, f"{change}: gone with a reboot of the host", True)
     try:
         if change.group:
-            locks.take(change.group, what=change.bdf)
-        drivers.put_back(system, journal, change)
+            what = change.path if isinstance(change, AttributeChange) else change.bdf
+            locks.take(change.group, what=what)
+        undo(system, journal, change)
     except DeviceBusy as error:
         return Restored(name, change, f"{change}: left alone, {error.seen} has it", False)
     except HarnessError as error:

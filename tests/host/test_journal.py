@@ -120,3 +120,16 @@ def test_entries_without_group_and_boot_are_read(tmp_path: Path) -> None:
     (change,) = Journal(tmp_path / "j").pending()
 
     assert (change.group, change.boot) == ("", "")
+
+
+def test_an_attribute_is_written_down_with_what_puts_it_back(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", url="ssh://lab", boot="b1")
+    mask = journal.attribute("/sys/bus/ap/apmask", "0xff", group="AP bus")
+    driver = journal.driver(A, driver="nvme", override=None)
+
+    again = Journal(tmp_path / "j", boot="b1")
+    assert again.pending() == (driver, mask)
+    assert again.attribute("/sys/bus/ap/apmask", "0x00") == mask, "a dead run's is taken over"
+    assert again.attribute("/sys/bus/ap/aqmask", "0x00") != mask
+    again.undone(mask)
+    assert mask not in Journal(tmp_path / "j").pending()
