@@ -11,7 +11,7 @@ from harness.rules import load_rules, parse_section, select
 
 COUNTS = {
     "A": {"MT": 30},
-    "B": {"NM": 11},
+    "B": {"NM": 12},
     "C": {"MAP": 41},
     "D": {"QRK": 12},
     "E": {"INT": 16},
@@ -43,8 +43,8 @@ check = "S"
 """
 
 
-def test_there_are_445_rules() -> None:
-    assert len(load_rules()) == 445
+def test_there_are_446_rules() -> None:
+    assert len(load_rules()) == 446
 
 
 def test_every_section_has_the_rules_it_had_when_it_was_written() -> None:

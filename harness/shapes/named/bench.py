@@ -16,7 +16,8 @@ from typing import Final
 
 from harness.device.config_space import CAP_MSIX
 from harness.device.device import Device as ServedDevice
-from harness.device.server import Served, serve
+from harness.device.server import Served, SessionMaker, serve
+from harness.device.session import Session
 from harness.guest.local import LocalTransport
 from harness.images.qemu_build import QemuBuild
 from harness.machine.command import Device, MachineSpec, Options
@@ -54,6 +55,10 @@ class Guest:
     bus: str = "pcie.0"
     """Another bus: its BARs are not programmed, bridges above are not."""
     addr: str = ""
+    session: SessionMaker = Session
+    """How QEMU is answered, see `harness.device.faults`."""
+    socket: str = ""
+    """Name of the socket's file, which is in the names of its regions; empty: ``name``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,9 @@ def named_bench(
         sockets = Path(transport.new_directory())
         stack.callback(transport.remove_directory, str(sockets))
         for guest in guests:
-            served.append(serve(guest.device, sockets / guest.name))
+            served.append(
+                serve(guest.device, sockets / (guest.socket or guest.name), guest.session)
+            )
             stack.callback(served[-1].close)
         machine = stack.enter_context(
             Machine.launch(
@@ -238,13 +245,11 @@ def function_of(device: ServedDevice) -> PciFunction:
 
 def region_facts(device: ServedDevice) -> dict[int, RegionFacts]:
     """Return what *device* says may be mapped of each BAR (pure)."""
-    mappable = device.msix is not None and getattr(device.msix, "mappable", False)
+    msix = device.msix
     return {
         bar.index: RegionFacts(
             mappable=bar.is_direct,
-            msix_mappable=bool(
-                mappable and device.msix is not None and device.msix.table_bar == bar.index
-            ),
+            msix_mappable=msix is not None and msix.mappable and msix.table_bar == bar.index,
             sparse=bar.direct if isinstance(bar.direct, tuple) else None,
         )
         for bar in device.bars
