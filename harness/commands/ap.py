@@ -101,9 +101,11 @@ def read_host(directory: Path, kernel: str) -> ApKernel:
     for pattern in _TREE:
         for path in directory.glob(pattern):
             files[str(path.relative_to(directory))] = path.read_text(errors="replace")
-    for link in directory.glob("sys/devices/ap/card*/*.*/driver"):
+    for queue in directory.glob("sys/devices/ap/card*/*.*"):
+        link = queue / "driver"
         # A copied link leads nowhere; its last part is the driver all the same.
-        files[str(link.relative_to(directory))] = link.readlink().name
+        if link.is_symlink():
+            files[str(link.relative_to(directory))] = link.readlink().name
     if "sys/bus/ap/apmask" not in files:
         raise ConfigError(
             f"{directory} has no AP bus",

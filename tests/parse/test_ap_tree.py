@@ -1,0 +1,105 @@
+"""A host's state from its sysfs: what a kernel shows is enough to go on from."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import ParseError
+from harness.model.ap_hardware import ApHardware, Card, Mode
+from harness.model.ap_id import Apqn
+from harness.model.ap_kernel import DEFAULT_DRIVER, VFIO_AP, ApKernel, Traits
+from harness.model.ap_mask import ApMask
+from harness.model.ap_operation import booted, create_mdev, run, set_apmask
+from harness.model.ap_sysfs import BUS, MATRIX, links, texts
+from harness.model.ap_walk import Walk
+from harness.parse.ap_tree import read_tree
+
+HARDWARE = ApHardware(
+    cards={4: Card(), 5: Card(mode=Mode.CCA), 6: Card(10, Mode.EP11)},
+    domains=ApMask.of([4, 5]),
+    control_domains=ApMask.of([4]),
+    max_adapter=0x3F,
+    max_domain=0x0F,
+)
+
+
+def tree(state: ApKernel) -> dict[str, str]:
+    """Return the files of a host in *state*, where a real one has them."""
+    files = {}
+    for path, text in texts(state).items():
+        place, _, name = path.removeprefix(f"{BUS}/devices/").rpartition("/")
+        if path.startswith(f"{BUS}/devices/card"):
+            files[f"sys/devices/ap/{place}/{name}"] = text
+        elif path.startswith(f"{BUS}/devices/"):
+            files[f"sys/devices/ap/card{place[:2]}/{place}/{name}"] = text
+        else:
+            files[path.removeprefix("/")] = text
+    for path, driver in links(state).items():
+        name = path.split("/")[-2]
+        if driver is not None:
+            files[f"sys/devices/ap/card{name[:2]}/{name}/driver"] = driver
+    for number, card in state.cards.items():
+        files[f"sys/devices/ap/card{number:02x}/ap_functions"] = f"0x{card.mode:08X}\n"
+    return files
+
+
+@given(st.integers(0, 2**32), st.integers(0, 30), st.sampled_from([(6, 12), (7, 2)]))
+def test_a_host_is_read_as_it_shows_itself(
+    seed: int, steps: int, version: tuple[int, int]
+) -> None:
+    state, random = booted(HARDWARE, Traits.of_version(version)), Random(seed)
+    walk = Walk([4, 5, 6, 9], [4, 5, 9], machine=True, devices=True, overrides=True)
+    for _ in range(steps):
+        for operation in walk.step(random, state):
+            state = operation.apply(state).state
+
+    found = read_tree(tree(state), version)
+
+    assert texts(found) == texts(state)
+    assert links(found) == links(state)
+    assert {mdev.uuid: mdev.linked for mdev in found.mdevs} == {
+        mdev.uuid: mdev.linked for mdev in state.mdevs
+    }
+
+
+def test_a_kernel_before_ap_config_is_read_by_its_lists() -> None:
+    uuid = "62177883-f1bb-47f0-914d-32a22e3a8804"
+    state = run(booted(HARDWARE, Traits.of_version((6, 1))), create_mdev(uuid)).state
+    files = tree(state)
+    del files[f"{MATRIX[1:]}/{uuid}/ap_config"]
+    files[f"{MATRIX[1:]}/{uuid}/matrix"] = "05.0004\n"
+    files[f"{MATRIX[1:]}/{uuid}/control_domains"] = "0004\n"
+
+    (mdev,) = read_tree(files, (6, 1)).mdevs
+
+    assert list(mdev.assigned) == [Apqn(5, 4)]
+    assert list(mdev.assigned.control_domains) == [4]
+
+
+def test_without_vfio_ap_there_are_no_mdevs() -> None:
+    alone = booted(HARDWARE, Traits.of_version((6, 12)), drivers=(DEFAULT_DRIVER,))
+
+    assert read_tree(tree(alone), (6, 12)).drivers == (DEFAULT_DRIVER,)
+    assert VFIO_AP in read_tree(tree(booted(HARDWARE, alone.traits)), (6, 12)).drivers
+
+
+def test_an_attribute_says_more_than_a_version() -> None:
+    state = booted(HARDWARE, Traits.of_version((7, 2)))
+
+    assert read_tree(tree(state), (6, 12)).traits.driver_override
+    files = tree(state) | {"sys/devices/ap/card05/05.0004/driver_override": "(null)\n"}
+    assert read_tree(files, (7, 2)).overrides == 0
+
+
+def test_masks_of_a_host_without_qci_follow_from_its_queues() -> None:
+    state = set_apmask("-5\n").apply(booted(HARDWARE, Traits.of_version((6, 12)))).state
+    files = tree(state) | {"sys/bus/ap/ap_usage_domain_mask": "not supported\n"}
+
+    assert read_tree(files, (6, 12)).hardware.domains == HARDWARE.domains
+
+
+def test_a_tree_without_an_ap_bus_is_told() -> None:
+    with pytest.raises(ParseError, match="no AP bus"):
+        read_tree({"sys/bus/pci/devices": ""}, (6, 12))
