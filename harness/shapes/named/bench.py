@@ -38,6 +38,7 @@ DRIVER: Final = "vfio-user-pci"
 FIRST_SLOT: Final = 2
 ECAM: Final = 0xB000_0000
 """Where q35's memory-mapped configuration space is put."""
+_CONFIG: Final = 4096
 _PCIEXBAR: Final = 0x60
 _EXPRESS: Final = 0x10
 _NO_KERNEL: Final = KernelVersion(0, 0)
@@ -117,6 +118,19 @@ class Seated:
     def config(self, offset: int, width: Width = 4) -> int:
         """Read its configuration space as the guest would, all 4096 bytes (ECAM)."""
         return self.qtest.read(ecam(0, self.placed.slot) + offset, width)
+
+    def config_space(self, bus: int = 0) -> bytes:
+        """Return all of its configuration space as the guest reads it.
+
+        :param bus: where it is behind a bridge: the number of that bus.
+        """
+        slot = int(self.guest.addr, 0) if bus else self.placed.slot
+        words = [f"readl {ecam(bus, slot) + at:#x}" for at in range(0, _CONFIG, 4)]
+        return b"".join(int(word, 16).to_bytes(4, "little") for word in self.qtest.run(words))
+
+    def write_extended(self, offset: int, value: int) -> None:
+        """Write 32 bits anywhere in its configuration space (ECAM)."""
+        self.qtest.write(ecam(0, self.placed.slot) + offset, value)
 
     def set_config(self, offset: int, value: int, width: int = 4) -> None:
         """Write its configuration space, the first 256 bytes."""
