@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import statistics
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from harness.images.qemu_build import QemuBuild
 from harness.report.rundir import RunDirectory
 from harness.settings import find_file, load_settings
 from harness.shapes.builds import build_with_vfio_user, first_with_vfio_user
+from harness.shapes.generate import keep_files_in_cache
 from harness.shapes.observe import observe_together
 from harness.shapes.picture import picture
 from harness.shapes.pool import Here, Judge, Plan, Pool
@@ -149,22 +152,24 @@ def run_shapes(request: ShapesRequest, console: Console) -> Outcome:
     :raise ConfigError: the build has no ``vfio-user-pci``.
     """
     build = default_build(request.qemu)
+    keep_files_in_cache()
     seed = secrets.randbelow(1 << 32) if request.seed is None else request.seed
     count = request.count
     if count is None and request.seconds is None:
         count = COUNT
     directory = RunDirectory.create(request.results / "shapes", datetime.now())
     outcome = Outcome(seed, f"{build.label} {build.version}", directory.path, request.jobs)
+    _let_us_be_stopped()
     began = time.monotonic()
     progress = _Progress(console, count, began)
     try:
         with _judge(build, seed, request.jobs) as judge:
             for result in judge.results(Plan(count, request.seconds)):
                 outcome.add(result)
+                _write(outcome)
                 progress.show(outcome)
     finally:
         progress.stop()
-        outcome.failures.sort(key=lambda failure: failure.chunk)
         outcome.seconds = time.monotonic() - began
         _write(outcome)
         directory.become_latest()
@@ -182,6 +187,13 @@ def _judge(build: QemuBuild, seed: int, jobs: int) -> Iterator[Judge]:
 
 def _file_name(number: int, failure: Failure) -> str:
     return f"{number:02}-{failure.rule}.json"
+
+
+def _let_us_be_stopped() -> None:
+    """Take SIGINT and SIGTERM as Ctrl-C, also where a script started us in the background."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
 
 
 def _write(outcome: Outcome) -> None:

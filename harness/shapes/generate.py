@@ -14,8 +14,10 @@ from typing import Final
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as with_seed
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.errors import HypothesisException
 
+from harness import paths
 from harness.shapes.shape import Shape
 from harness.shapes.strategies import shapes
 
@@ -24,6 +26,11 @@ MOST_TRIES: Final = 200
 
 Judge = Callable[[Shape], bool]
 """Says whether a shape fails in the way that is being shrunk."""
+
+
+def keep_files_in_cache() -> None:
+    """Let hypothesis write its files to the cache; without, it does so where we are."""
+    set_hypothesis_home_dir(paths.cache_dir() / "hypothesis")
 
 
 def make_chunk(seed: int, number: int, size: int) -> list[Shape]:

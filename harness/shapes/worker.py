@@ -12,6 +12,7 @@ from typing import Final
 from harness.errors import HarnessError
 from harness.shapes.builds import build_with_vfio_user
 from harness.shapes.chunk_json import result_to_dict
+from harness.shapes.generate import keep_files_in_cache
 from harness.shapes.run import run_chunk
 
 READY: Final = "ready"
@@ -20,6 +21,7 @@ READY: Final = "ready"
 def main(arguments: list[str]) -> int:
     """Answer until standard input ends."""
     spec, seed = arguments[0], int(arguments[1])
+    keep_files_in_cache()
     try:
         qemu = build_with_vfio_user(spec)
         print(READY, flush=True)
