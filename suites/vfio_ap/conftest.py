@@ -185,7 +185,19 @@ def with_qemu(freed: Workbench) -> Workbench:
     return freed
 
 
+@pytest.fixture(scope="module")
+def resident_machine(
+    ap_host: ApHost, workbench: Workbench, shared_evidence: Callable[[str], Path]
+) -> Iterator[Machine]:
+    """A paused machine, shared by the tests of a file; see `bare`."""
+    with ap_host.launch(inner_spec("resident"), evidence=shared_evidence("inner")) as machine:
+        yield machine
+
+
 @pytest.fixture
-def resident_machine(freed: Workbench, launch: Launch) -> Machine:
-    """A paused machine without a matrix device."""
-    return launch(inner_spec("resident"))
+def bare(with_qemu: Workbench, resident_machine: Machine) -> Iterator[Machine]:
+    """A paused machine without a matrix device; what a test plugs goes with the test."""
+    yield resident_machine
+    plugged = resident_machine.qmp.execute("qom-list", {"path": "/machine/peripheral"})
+    for name in (entry["name"] for entry in plugged if entry["name"] != "type"):
+        resident_machine.remove_device(name)

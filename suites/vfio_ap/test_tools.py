@@ -65,7 +65,7 @@ def test_queues_of_the_host_are_not_eligible(lszcrypt: Workbench) -> None:
 
 def test_lszcrypt_shows_types(lszcrypt: Workbench) -> None:
     """``lszcrypt`` names cards by generation and mode: a type 13 accelerator is a CEX7A."""
-    types = {row.adapter: row.type_name for row in rows(lszcrypt) if row.apqn is None}
+    types = {row.adapter: row.type for row in rows(lszcrypt) if row.apqn is None}
 
     assert types == {4: "CEX7A", 5: "CEX7A", 6: "CEX6A"}
 
