@@ -18,6 +18,9 @@ from harness.step import step
 KINDS = ("probe", "kernel", "host", "guest", "qemu")
 """What can be built by name, in an order in which each has what it needs."""
 
+BY_NAME_ONLY = ("ap-host",)
+"""What is built only when it is named: another machine's, and large."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
@@ -51,7 +54,7 @@ class BuiltImage:
     def line(self) -> str:
         """Return it as one line for people."""
         return (
-            f"{self.name:<7} {human_size(self.size):>9} {self.seconds:7.2f} s  "
+            f"{self.name:<9} {human_size(self.size):>9} {self.seconds:7.2f} s  "
             f"{self.label:<30} {self.path}"
         )
 
@@ -90,17 +93,18 @@ def build(
 ) -> Iterator[BuiltImage]:
     """Make what is not there yet; yields each image when it is ready.
 
-    :param kinds: of `KINDS`; none are all.
+    :param kinds: of `KINDS` and `BY_NAME_ONLY`; none are all of `KINDS`.
     :param kernel: see `KernelSource.parse`; empty is the recipe's.
     :param qemu: see `QemuBuild.resolve`.
     :param refresh: look for newer packages.
     :raise ConfigError: no such image.
     :raise ImageError: one could not be made.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    known = (*KINDS, *BY_NAME_ONLY)
+    unknown = [kind for kind in kinds if kind not in known]
     if unknown:
         raise ConfigError(
-            f"no image is called {', '.join(unknown)}", hint=f"there are {', '.join(KINDS)}"
+            f"no image is called {', '.join(unknown)}", hint=f"there are {', '.join(known)}"
         )
     images = Images(store, progress=progress, refresh=refresh)
     source = KernelSource.parse(kernel) if kernel else None
@@ -111,6 +115,8 @@ def build(
             found_kernel = found_kernel or images.kernel(source)
         label, path = _build_one(images, kind, found_kernel, qemu)
         yield BuiltImage(kind, label, path, path.stat().st_size, time.monotonic() - began)
+    if "ap-host" in kinds:
+        yield from _build_ap_host(images, source)
 
 
 def verify(names: Sequence[str] = (), store: Store | None = None) -> list[tuple[ImageRow, str]]:
@@ -215,6 +221,26 @@ def _build_one(
     if kind == "guest":
         return f"with {kernel.release}", images.guest(kernel).erofs
     return f"{kernel.label} {kernel.release}", kernel.vmlinuz
+
+
+def _build_ap_host(images: Images, source: KernelSource | None) -> Iterator[BuiltImage]:
+    began = time.monotonic()
+    image = images.ap_host(source)
+    seconds = time.monotonic() - began
+    parts = [
+        ("ap-kernel", f"{image.label} {image.release}", image.vmlinuz),
+        ("ap-qemu", f"inside: {image.inner_qemu.label} {image.inner_qemu.version}",
+         image.inner_qemu.erofs),
+        ("qemu", f"outside: {image.qemu.label} {image.qemu.version}", image.qemu.binary),
+    ]  # fmt: skip
+    for name, label, path in parts:
+        yield BuiltImage(name, label, path, path.stat().st_size, 0.0)
+    if image.modules is not None:
+        for name in image.modules.sets():
+            path = image.modules.files(name)["vfio_ap"]
+            yield BuiltImage("vfio_ap", f"set {name}", path, path.stat().st_size, 0.0)
+    label = f"with {image.release}"
+    yield BuiltImage("ap-host", label, image.initrd, image.initrd.stat().st_size, seconds)
 
 
 def _row(artifact: Artifact) -> ImageRow:

@@ -46,7 +46,10 @@ def _list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 def _build(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="probe, kernel, host, guest, qemu (all)."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="probe, kernel, host, guest, qemu (all of these), ap-host.",
+        ),
     ] = None,
     kernel: Annotated[
         str,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ImageError
-from harness.images.ap_recipe import ApHostRecipe, ModuleSet
+from harness.images.ap_recipe import ApHostRecipe, LinkedFile, ModuleSet
 from harness.images.build_root import WORK, BuildRoot, obtain_build_root
 from harness.images.debian import Package, unpack
 from harness.images.kernel import BuiltKernel
@@ -40,6 +40,10 @@ class ApModules:
 
     key: str
     root: Path
+
+    def sets(self) -> list[str]:
+        """Return the names of the sets."""
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir())
 
     def files(self, name: str) -> dict[str, Path]:
         """Return the modules of the set *name* (``group``, ``cdev``) by their names."""
@@ -143,18 +147,23 @@ class _Job:
         unpack([one for one in fetched if one not in sources], self.work)
         # It names the common headers by where they would be installed.
         makefile = self.headers / "Makefile"
-        makefile.write_text(makefile.read_text().replace(" /usr/src/", f" {WORK}/usr/src/"))
+        makefile.write_text(makefile.read_text().replace("/usr/src/", f"{WORK}/usr/src/"))
         for one in sources:
             where = self.into / "source"
             unpack([one], where)
             with step("unpack the source of %s %s", one.name, one.version):
                 self._extract(next(where.glob("usr/src/*.tar.xz")))
             shutil.rmtree(where)
+        # Makefiles in there are included from where the root of the kernel's source would be.
+        common = next(self.headers.parent.glob("linux-headers-*-common"))
+        for name in {n for one in self.sets for more in one.also.values() for n in more.needs}:
+            shutil.copytree(self.work / "linux" / name, common / name, dirs_exist_ok=True)
 
     def _extract(self, archive: Path) -> None:
         wanted = {"drivers/iommu/*.h"}
         for one in self.sets:
             wanted |= {*one.objects, *(linked.source for linked in one.link.values())}
+            wanted |= {*one.also, *(name for more in one.also.values() for name in more.needs)}
         # tar takes a name within another one for one that is not there.
         wanted = {one for one in wanted if not any(one.startswith(f"{o}/") for o in wanted)}
         (self.work / "linux").mkdir()
@@ -195,18 +204,19 @@ class _Job:
                 pass
 
     def _build_set(self, one: ModuleSet) -> None:
-        place = self.work / one.name
-        for directory in one.objects:
-            source, target = self.work / "linux" / directory, place / directory
-            shutil.copytree(source, target, dirs_exist_ok=True)
-            (target / "Kbuild").write_text(_kbuild(one, directory))
+        place, linux = self.work / one.name, self.work / "linux"
+        objects, needs = _objects(one, linux)
+        for directory in (*objects, *needs):
+            shutil.copytree(linux / directory, place / directory, dirs_exist_ok=True)
+        for directory, names in objects.items():
             linked = one.link.get(directory)
+            (place / directory / "Kbuild").write_text(_kbuild(names, linked))
             if linked is not None:
-                shutil.copy(self.work / "linux" / linked.source, target)
-        for header in (self.work / "linux/drivers/iommu").glob("*.h"):
+                shutil.copy(linux / linked.source, place / directory)
+        for header in (linux / "drivers/iommu").glob("*.h"):
             (place / "drivers/iommu").mkdir(parents=True, exist_ok=True)
             shutil.copy(header, place / "drivers/iommu")
-        (place / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in one.objects))
+        (place / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in objects))
         flags = [f"-D{name}{'_MODULE' if v == 'm' else ''}=1" for name, v in one.config.items()]
         headers = WORK / self.headers.relative_to(self.work)
         self.tools.run(
@@ -221,7 +231,7 @@ class _Job:
         )  # fmt: skip
         (self.into / one.name).mkdir()
         built = sorted(place.rglob("*.ko"))
-        missing = {n for names in one.objects.values() for n in names} - {p.stem for p in built}
+        missing = {n for names in objects.values() for n in names} - {p.stem for p in built}
         if missing:
             raise ImageError(f"no module {', '.join(sorted(missing))} came out of the build")
         inside = [WORK / path.relative_to(self.work) for path in built]
@@ -265,11 +275,21 @@ class _Job:
         shutil.rmtree(self.work)
 
 
-def _kbuild(one: ModuleSet, directory: str) -> str:
+def _objects(one: ModuleSet, linux: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Return what a set builds by directory, and the directories it needs besides."""
+    objects = dict(one.objects)
+    needs: list[str] = []
+    for directory, more in one.also.items():
+        if any(more.mentions in p.read_text() for p in (linux / directory).glob("*.[ch]")):
+            objects[directory] = more.modules
+            needs += more.needs
+    return objects, needs
+
+
+def _kbuild(names: Sequence[str], linked: LinkedFile | None) -> str:
     """Return a Kbuild that takes the kernel's own Makefile and builds only what is asked for."""
     lines = ["include $(src)/Makefile", "obj-y :="]
-    lines += [f"obj-m := {' '.join(f'{name}.o' for name in one.objects[directory])}"]
-    linked = one.link.get(directory)
+    lines += [f"obj-m := {' '.join(f'{name}.o' for name in names)}"]
     if linked is not None:
         stem = Path(linked.source).stem
         lines += [f"{linked.object}-y += {stem}.o", f"CFLAGS_{stem}.o := -D__DISABLE_EXPORTS"]

@@ -23,6 +23,16 @@ class LinkedFile(Recipe):
     """From the root of the kernel's source."""
 
 
+class Conditional(Recipe):
+    """Modules that are built as well when their source asks for a line of the configuration."""
+
+    modules: tuple[str, ...]
+    mentions: str
+    """Text in a file of the directory that makes it so."""
+    needs: tuple[str, ...] = ()
+    """Other directories they are compiled from."""
+
+
 class ModuleSet(Recipe):
     """Modules that are built together and used together."""
 
@@ -32,6 +42,8 @@ class ModuleSet(Recipe):
     objects: dict[str, tuple[str, ...]]
     """Modules to build by the directory of the kernel's source they are in."""
     link: dict[str, LinkedFile] = pydantic.Field(default_factory=dict)
+    """By directory."""
+    also: dict[str, Conditional] = pydantic.Field(default_factory=dict)
     """By directory."""
 
 

@@ -67,9 +67,10 @@ def find_kernel_packages(
     return KernelPackages(
         version,
         tuple(one.name for one in closure if one.name.startswith("linux-headers-")),
-        _only(closure, r"linux-kbuild-.*", name),
+        _only(closure, r"(linux-kbuild-.*)", name),
         f"linux-source-{_series(release)}",
-        f"{_only(closure, r'gcc-[0-9]+', name)}-s390x-linux-gnu",
+        # In newer suites the headers depend on gcc-N-for-host, which is the cross compiler.
+        _only(closure, r"(gcc-\d+)(?:-s390x-linux-gnu)?", name) + "-s390x-linux-gnu",
     )
 
 
@@ -96,8 +97,9 @@ def _series(release: str) -> str:
 
 def _only(closure: list[Selected], pattern: str, of: str) -> str:
     for one in closure:
-        if re.fullmatch(pattern, one.name):
-            return one.name
+        match = re.fullmatch(pattern, one.name)
+        if match:
+            return match[1]
     raise ImageError(
         f"{of} does not say what modules are built with",
         seen=f"none of the packages it needs is called {pattern}: "
