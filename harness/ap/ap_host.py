@@ -140,11 +140,14 @@ class ApHost(System):
         with contextlib.ExitStack() as undo:
             note = InstructionLog(evidence / "ap-instructions.log")
             undo.callback(note.close)
+            # Ends after the machine: one that goes on alone trips over its first AP instruction,
+            # and says so on the console.
+            behind = undo.enter_context(contextlib.ExitStack())
             machine = start_machine(machine_spec, qemu, evidence, state=state)
             undo.callback(machine.kill)
             adapters = Adapters(spec.hardware, note=note)
             traps = stand_behind(machine, symbols, adapters, armed=state is not None)
-            undo.callback(traps.end)
+            behind.callback(traps.end)
             transport = connect_agent(machine, traps, timeout=UP)
             undo.callback(transport.close)
             host = cls(spec, machine, transport, adapters, traps, symbols, inner_qemu)

@@ -84,7 +84,7 @@ class Rsp:
         :raise GdbFailed: what answers is no gdbstub.
         """
         # QEMU tells where breakpoints were hit only to those who know the word.
-        self.ask("qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+")
+        self.ask("qSupported:swbreak+;hwbreak+;vContSupported+")
         return self._stop_of("?", self.ask("?"))
 
     def detach(self) -> None:

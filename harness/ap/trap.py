@@ -206,7 +206,10 @@ class TrapLoop:
         self._orders.put(_Order(lambda rsp: None))
         if self._thread.ident is not None:
             self._thread.join(5)
-        self._rsp.close()
+        if self._thread.is_alive():
+            self._rsp.close()
+        else:
+            self._rsp.detach()
 
     def _ordered(
         self, action: Callable[[Rsp], T], *, timeout: float, holds: bool | None = None

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from harness.ap.ap_host import ApHost
 from harness.ap.bring_up import discover_symbols
-from harness.ap.spec import ApHostFiles, ApHostSpec
+from harness.ap.spec import MEMORY_MIB, ApHostFiles, ApHostSpec, default_hardware
 from harness.ap.symbols import Symbols, forget_symbols, remembered_symbols
 from harness.errors import GuestError, HostError, ImageError, MachineError, WaitTimeout
 from harness.images.cache import Artifact, Store, hash_file, key_of
@@ -25,6 +25,7 @@ from harness.lab.states import evict, states_store
 from harness.machine.command import Sockets, command_line
 from harness.machine.launch import Runnable
 from harness.machine.saved_state import Method, SavedState, StateBroken
+from harness.model.ap_hardware import ApHardware
 from harness.step import step
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,19 @@ class ApLab:
         self.store = store or states_store()
         self._work = work
 
-    def spec(self, *, modules: str = "group", append: str = "") -> ApHostSpec:
-        """Return what shapes a host with the usual adapters."""
-        return ApHostSpec(self.files, modules=modules, append=append)
+    def spec(
+        self,
+        *,
+        modules: str = "group",
+        append: str = "",
+        hardware: ApHardware | None = None,
+        memory_mib: int = MEMORY_MIB,
+    ) -> ApHostSpec:
+        """Return what shapes a host.
+
+        :param hardware: its adapters; None: the usual ones.
+        """
+        return ApHostSpec(self.files, hardware or default_hardware(), modules, append, memory_mib)
 
     @property
     def files(self) -> ApHostFiles:
