@@ -118,6 +118,9 @@ def _run(
     no_saved_state: Annotated[
         bool, typer.Option("--no-saved-state", help="Every virtual host and guest boots.")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every area, vfio_ap too, which else must be named.")
+    ] = False,
     results: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A directory per run goes here.")
     ] = None,
@@ -141,6 +144,7 @@ def _run(
             guest_kernel=guest_kernel,
             host=host,
             saved_state="off" if no_saved_state else saved_state,
+            full=full,
             results=results,
             capture=capture,
             pytest_arguments=pytest_arguments,

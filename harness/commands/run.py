@@ -19,6 +19,8 @@ from harness.rules import select
 _RULE = re.compile(r"[A-Z]{2,}(-\d{2})?")
 EXIT_NOTHING_SELECTED = 2
 Count = int | Literal["auto"]
+LEFT_OUT = {"vfio_ap": "its host is of another architecture and has images of its own"}
+"""Areas that a run has only if they are named, and why."""
 
 # The command line has imported the library before pytest could rewrite the asserts in it; it
 # has none that a test relies on.
@@ -41,6 +43,8 @@ class RunRequest:
     guest_kernel: str | None = None
     host: str | None = None
     saved_state: str | None = None
+    full: bool = False
+    """Every area, also those that are otherwise run only when named."""
     results: Path | None = None
     capture: bool = True
     pytest_arguments: tuple[str, ...] = ()
@@ -71,6 +75,11 @@ def run_suites(request: RunRequest) -> Outcome:
     :raise ConfigError: the selection names nothing.
     """
     outcome = Outcome()
+    for area in left_out(request, Places.find()):
+        print(
+            f"trapline: {area} is left out: {LEFT_OUT[area]}; name it, or give --full",
+            file=sys.stderr,
+        )
     # A part of the suites is soon done: a second host would cost more than it brings.
     whole = not request.is_selective and not request.pytest_arguments
     if request.workers is None and whole and request.capture:
@@ -82,6 +91,13 @@ def run_suites(request: RunRequest) -> Outcome:
         status = EXIT_NOTHING_SELECTED
     outcome.exit_status = status
     return outcome
+
+
+def left_out(request: RunRequest, places: Places) -> list[str]:
+    """Return the areas that *request* does not run although nothing says so."""
+    if request.full or request.selection:
+        return []
+    return [area for area in LEFT_OUT if (places.suites / area).is_dir()]
 
 
 def parse_workers(word: str | None) -> Count | None:
@@ -123,6 +139,7 @@ def build_arguments(request: RunRequest, places: Places) -> list[str]:
         *([f"-m={request.marks}"] if request.marks else []),
         *([f"--numprocesses={request.workers}"] if request.workers is not None else []),
         *([] if request.capture else ["--capture=no"]),
+        *(f"--ignore={places.suites / area}" for area in left_out(request, places)),
         *options,
         *request.pytest_arguments,
         *paths,

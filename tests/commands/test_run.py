@@ -47,6 +47,27 @@ def test_the_shortest_command_runs_all_suites() -> None:
     assert build_arguments(RunRequest(), places)[1:] == ["--results=/co/results", "/co/suites"]
 
 
+def test_an_area_of_another_architecture_runs_only_when_it_is_asked_for(places: Places) -> None:
+    (places.suites / "vfio_ap").mkdir()
+    ignored = f"--ignore={places.suites / 'vfio_ap'}"
+
+    def is_ignored(request: RunRequest) -> bool:
+        return ignored in build_arguments(request, places)
+
+    assert is_ignored(RunRequest())
+    assert is_ignored(RunRequest(keyword="mask"))
+    assert not is_ignored(RunRequest(full=True))
+    assert not is_ignored(RunRequest(selection=("vfio_ap",)))
+    assert not is_ignored(RunRequest(selection=("AP-07",)))
+
+
+def test_who_leaves_an_area_out_says_so(here: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    (here.suites / "vfio_ap").mkdir()
+    run_suites(RunRequest(pytest_arguments=("--collect-only",)))
+
+    assert "vfio_ap is left out" in capsys.readouterr().err
+
+
 def test_every_option_reaches_pytest() -> None:
     places = Places(Path("/co"), Path("/co/results"), is_checkout=True)
     request = RunRequest(
