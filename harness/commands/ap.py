@@ -14,7 +14,7 @@ from harness.model.ap_id import IDS
 from harness.model.ap_kernel import ApKernel, Traits
 from harness.model.ap_matrix import ApMatrix
 from harness.model.ap_plan import Free, Guest, Plan, assumed_host, make_plan
-from harness.parse.ap_tree import BUS_FILES, read_tree
+from harness.parse.ap_tree import BUS_FILES, read_recording, read_tree
 from harness.report.ap_view import script
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -89,14 +89,30 @@ def parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split("."))
 
 
-def read_host(directory: Path, kernel: str) -> ApKernel:
-    """Read the state of a host from its sysfs, live (``/``) or copied.
+def read_host(place: Path, kernel: str) -> ApKernel:
+    """Read the state of a host from its sysfs: live (``/``), copied, or recorded in one file.
 
-    :raise ConfigError: there is no such directory.
-    :raise ParseError: it has no AP bus.
+    :raise ConfigError: there is no such place, or no AP bus in it.
+    :raise ParseError: a file is not what it should be.
     """
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is no directory", hint="give / for this host, or a copy")
+    if place.is_file():
+        files = read_recording(place.read_text(errors="replace"))
+    elif place.is_dir():
+        files = _files_below(place)
+    else:
+        raise ConfigError(
+            f"there is no {place}", hint="give / for this host, a copy or a recording"
+        )
+    if "sys/bus/ap/apmask" not in files:
+        raise ConfigError(
+            f"{place} has no AP bus",
+            seen="no sys/bus/ap/apmask in it",
+            hint="this needs IBM Z with Linux 4.19 or later, or a copy of its sysfs",
+        )
+    return read_tree(files, parse_version(kernel))
+
+
+def _files_below(directory: Path) -> dict[str, str]:
     files: dict[str, str] = {}
     for pattern in _TREE:
         for path in directory.glob(pattern):
@@ -106,13 +122,7 @@ def read_host(directory: Path, kernel: str) -> ApKernel:
         # A copied link leads nowhere; its last part is the driver all the same.
         if link.is_symlink():
             files[str(link.relative_to(directory))] = link.readlink().name
-    if "sys/bus/ap/apmask" not in files:
-        raise ConfigError(
-            f"{directory} has no AP bus",
-            seen="no sys/bus/ap/apmask below it",
-            hint="this needs IBM Z with Linux 4.19 or later, or a copy of its sysfs",
-        )
-    return read_tree(files, parse_version(kernel))
+    return files
 
 
 def plan(

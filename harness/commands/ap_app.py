@@ -51,14 +51,17 @@ def _plan(
     host_tree: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
+            metavar="DIR|FILE",
             help="Plan on this host: / is the one you are on, else a directory with a copy of its"
-            " sys/bus/ap, sys/devices/ap and sys/devices/vfio_ap. Without: a host that has just"
-            " what is wished for.",
+            " sys/bus/ap, sys/devices/ap and sys/devices/vfio_ap, or a recording of them"
+            " (docs/ap-plan.md). Without: a host that has just what is wished for.",
         ),
     ] = None,
     table: Annotated[
         bool, typer.Option("--table", help="Print only the table of adapters and domains.")
+    ] = False,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Leave out the commands that carry the plan out.")
     ] = False,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the table as a picture.")
@@ -99,7 +102,7 @@ def _plan(
     elif table:
         print("\n".join(ap_view.table_lines(drawn)))
     elif guests:
-        print("\n".join(ap_view.plan_lines(made)))
+        print("\n".join(ap_view.brief_lines(made) if brief else ap_view.plan_lines(made)))
     else:
         print("\n".join(ap_view.host_lines(made.start)))
     written = [] if svg is None else [ap.write_text(svg, table_picture(drawn, title="AP queues"))]

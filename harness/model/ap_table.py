@@ -54,14 +54,19 @@ class ApTable:
 
 
 def table_of_plan(plan: Plan) -> ApTable:
-    """Return the table of what is wished, on the masks as they are after the plan."""
-    return _table(plan.guests, plan.end)
+    """Return the table of what is wished, beside what others have, on the masks as planned."""
+    planned = {guest.uuid for guest in plan.guests}
+    others = [guest for guest in _guests_of(plan.end) if guest.uuid not in planned]
+    return _table((*plan.guests, *others), plan.end)
 
 
 def table_of_host(state: ApKernel) -> ApTable:
     """Return the table of a host as it is."""
-    guests = [Guest(mdev.uuid, mdev.assigned, mdev.uuid) for mdev in reversed(state.mdevs)]
-    return _table(guests, state)
+    return _table(_guests_of(state), state)
+
+
+def _guests_of(state: ApKernel) -> list[Guest]:
+    return [Guest(mdev.uuid, mdev.assigned, mdev.uuid) for mdev in reversed(state.mdevs)]
 
 
 def _table(guests: Sequence[Guest], state: ApKernel) -> ApTable:

@@ -34,8 +34,29 @@ BUS_FILES = (
 _CARD = re.compile(r"sys/devices/ap/card([0-9a-f]{2})/hwtype")
 _QUEUE = re.compile(r"sys/devices/ap/card[0-9a-f]{2}/([0-9a-f]{2}\.[0-9a-f]{4})/config")
 _MDEV = re.compile(r"sys/devices/vfio_ap/matrix/([0-9a-f-]{36})/matrix")
+_SECTION = re.compile(r"==> /?(\S+) <==")
 SOMEBODY = "a virtual machine"
 """Whose queues in use are: sysfs does not say."""
+
+
+def read_recording(text: str) -> dict[str, str]:
+    """Return the files of a recording: what ``head`` prints for many, ``==> path <==`` above each.
+
+    Of links named ``driver`` it holds what ``readlink`` says.
+    """
+    files: dict[str, str] = {}
+    path = ""
+    for line in text.splitlines():
+        if match := _SECTION.fullmatch(line):
+            path = match[1]
+            files[path] = ""
+        elif path and line:
+            files[path] += f"{line}\n"
+    return {
+        path: found.strip().rpartition("/")[2] if path.endswith("/driver") else found
+        for path, found in files.items()
+        if found.strip() or not path.endswith("/driver")
+    }
 
 
 def read_tree(files: Mapping[str, str], version: tuple[int, ...]) -> ApKernel:

@@ -15,14 +15,19 @@ from harness.model.ap_sysfs import MATRIX
 from harness.model.ap_table import CONFLICT, FREE, HOST, ApTable, table_of_host, table_of_plan
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """Return a plan, ready to be read and followed."""
+def brief_lines(plan: Plan) -> list[str]:
+    """Return who gets what, what the kernel refuses, and what is odd."""
     lines = [f"{_count(len(plan.guests), 'guest')}; queues are freed by {plan.free}.", ""]
     lines += [*table_lines(table_of_plan(plan)), ""]
-    lines += [*conflict_lines(plan.conflicts), ""]
+    lines += conflict_lines(plan.conflicts)
     if remarks := remarks_on_plan(plan):
-        lines += ["Remarks", *remark_lines(remarks), ""]
-    lines += [*_freeing(plan), ""]
+        lines += ["", "Remarks", *remark_lines(remarks)]
+    return lines
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Return a plan, ready to be read and followed."""
+    lines = [*brief_lines(plan), "", *_freeing(plan), ""]
     for guest in plan.guests:
         lines += [*_guest(plan, guest), ""]
     return [*lines, *_lasting(plan)]

@@ -13,6 +13,7 @@ from harness.model.ap_definitions import nodedev_problems, read_mdevctl
 from harness.model.ap_matrix import ApMatrix
 from harness.model.ap_plan import Free
 
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TOML = """
 [guest.web]
 adapters = [5, "6"]
@@ -202,6 +203,15 @@ def test_a_host_is_looked_at(tmp_path: Path) -> None:
     assert "warning 06.0004: has no driver" in text
 
 
+def test_a_recorded_host_is_looked_at() -> None:
+    """The recording is of a real kernel whose adapters were modelled."""
+    status, text = run("--host-tree", str(EXAMPLES / "ap-host.txt"))
+
+    assert status == 0
+    assert "3 cards, 12 queues, 7 of them with vfio_ap, 1 mediated device." in text
+    assert "adapter 05 is not passed on: 05.0004 is not bound to vfio_ap" in text
+
+
 def test_a_plan_is_made_on_a_host(tmp_path: Path) -> None:
     host = ap.read_host(write_host(tmp_path), "6.12")
 
@@ -217,5 +227,5 @@ def test_a_plan_is_made_on_a_host(tmp_path: Path) -> None:
 def test_a_directory_without_a_host_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no AP bus"):
         run("--host-tree", str(tmp_path))
-    with pytest.raises(ConfigError, match="is no directory"):
+    with pytest.raises(ConfigError, match="there is no"):
         run("--host-tree", str(tmp_path / "none"))

@@ -10,7 +10,7 @@ from harness.model.ap_id import Apqn
 from harness.model.ap_kernel import ApKernel, Traits
 from harness.model.ap_mask import ApMask
 from harness.model.ap_matrix import ApMatrix
-from harness.model.ap_operation import booted, create_mdev, override, run, set_apmask
+from harness.model.ap_operation import booted, override, set_apmask
 from harness.model.ap_plan import Free, Guest, Plan, assumed_host, make_plan, union
 from harness.model.ap_table import CONFLICT, FREE, HOST, table_of_host, table_of_plan
 
@@ -128,12 +128,17 @@ def test_an_mdev_that_is_there_is_changed() -> None:
     assert plan.conflicts == ()
 
 
-def test_an_mdev_of_somebody_else_is_in_the_way() -> None:
-    start = run(booted(HOST_OF_FOUR, NEW), create_mdev("9" * 8 + ONE.uuid[8:])).state
+def test_an_mdev_of_somebody_else_is_in_the_way_and_in_the_table() -> None:
+    other = Guest("9" * 8 + ONE.uuid[8:], ApMatrix.of([1], [1]), "9" * 8 + ONE.uuid[8:])
+    start = planned(other, host=booted(HOST_OF_FOUR, NEW)).end
 
-    table = table_of_host(planned(ONE, host=start).end)
+    plan = planned(ONE, host=start)
 
-    assert table.names == ("9" * 8 + ONE.uuid[8:], ONE.uuid)
+    table = table_of_plan(plan)
+    assert [step.errno for step in plan.conflicts] == [Errno.EADDRINUSE]
+    assert table.names == ("one", other.name)
+    assert (table.mark(Apqn(1, 1)), table.mark(Apqn(2, 1))) == (CONFLICT, "1")
+    assert table_of_host(start).names == (other.name,)
 
 
 def test_uuids_follow_from_names() -> None:

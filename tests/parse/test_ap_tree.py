@@ -1,5 +1,6 @@
 """A host's state from its sysfs: what a kernel shows is enough to go on from."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,8 +15,9 @@ from harness.model.ap_mask import ApMask
 from harness.model.ap_operation import booted, create_mdev, run, set_apmask
 from harness.model.ap_sysfs import BUS, MATRIX, links, texts
 from harness.model.ap_walk import Walk
-from harness.parse.ap_tree import read_tree
+from harness.parse.ap_tree import read_recording, read_tree
 
+RECORDED = Path(__file__).parents[2] / "docs" / "examples" / "ap-host.txt"
 HARDWARE = ApHardware(
     cards={4: Card(), 5: Card(mode=Mode.CCA), 6: Card(10, Mode.EP11)},
     domains=ApMask.of([4, 5]),
@@ -98,6 +100,46 @@ def test_masks_of_a_host_without_qci_follow_from_its_queues() -> None:
     files = tree(state) | {"sys/bus/ap/ap_usage_domain_mask": "not supported\n"}
 
     assert read_tree(files, (6, 12)).hardware.domains == HARDWARE.domains
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_a_recording_is_as_good_as_a_tree(seed: int, rooted: bool) -> None:
+    state, random = booted(HARDWARE, Traits.of_version((7, 2))), Random(seed)
+    walk = Walk([4, 5, 6, 9], [4, 5, 9], machine=True)
+    for _ in range(20):
+        for operation in walk.step(random, state):
+            state = operation.apply(state).state
+    files = tree(state)
+    sections = []
+    for path, text in files.items():
+        shown = f"../../../bus/ap/drivers/{text}\n" if path.endswith("/driver") else text
+        sections.append(f"==> {'/' if rooted else ''}{path} <==\n{shown}")
+
+    found = read_tree(read_recording("\n".join(sections)), (7, 2))
+
+    assert texts(found) == texts(state)
+    assert links(found) == links(state)
+
+
+def test_a_real_kernel_shows_what_the_model_of_it_shows() -> None:
+    """Linux 6.12.107 with modelled adapters, one queue taken from vfio_ap by hand."""
+    recorded = {
+        path: text
+        for path, text in read_recording(RECORDED.read_text()).items()
+        if not path.endswith("/ap_functions")  # the model knows one of its bits
+    }
+
+    shown = tree(read_tree(recorded, (6, 12)))
+
+    assert {path: text for path, text in shown.items() if path in recorded} == {
+        path: text for path, text in recorded.items() if path in shown
+    }
+    assert len([path for path in recorded if path in shown]) > 50
+
+
+def test_a_queue_without_driver_has_an_empty_section() -> None:
+    assert read_recording("==> /sys/a/driver <==\n==> /sys/b <==\n\n") == {"sys/b": ""}
+    assert read_recording("nothing\n") == {}
 
 
 def test_a_tree_without_an_ap_bus_is_told() -> None:
