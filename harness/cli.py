@@ -386,7 +386,6 @@ def _bench(
     raise typer.Exit(EXIT_FAILED if report.is_broken else 0)
 
 
-app.add_typer(ap_app, name="ap")
 @app.command(
     "shapes",
     epilog="Examples: trapline shapes --time 60 --jobs 2; trapline shapes --count 5000 --seed 7 "
@@ -477,6 +476,7 @@ def _shapes(
     raise typer.Exit(EXIT_FAILED if outcome.failures else 0)
 
 
+app.add_typer(ap_app, name="ap")
 app.add_typer(images_app, name="images")
 app.add_typer(state_app, name="state")
 
