@@ -7,6 +7,7 @@
 ``shape_host``     a virtual host with shapes: `PLAIN` and `SPECIAL` name them
 ``plain``          a machine on it: `PLAIN`, assigned with vfio-pci as they are
 ``special``        another one: `SPECIAL`, with x-vga, without GeForce quirks, relocated
+``spare_machine``  starts another one, with `SPARE`
 ``ati_vga``        a third one, with the ATI card and x-vga
 =================  =============================================================================
 
@@ -49,7 +50,6 @@ PLAIN: Mapping[str, tuple[str, VfioOptions]] = {
     "igb-pf": ("igb-pf", VfioOptions()),
     "small": ("small", VfioOptions()),
     "xl710": ("xl710", VfioOptions()),
-    "qat-pf": ("qat-pf", VfioOptions()),
     "qat-vf": ("qat-vf", VfioOptions()),
 }
 """Name in the machine to shape and options."""
@@ -61,6 +61,9 @@ SPECIAL: Mapping[str, tuple[str, VfioOptions]] = {
 }
 ATI_VGA: Mapping[str, tuple[str, VfioOptions]] = {"ati-vga": ("ati", VfioOptions(vga=True))}
 """A machine of its own: of two with x-vga the legacy ranges show one only."""
+
+SPARE = "qat-pf"
+"""In none of them: for tests that start a machine of their own (`spare_machine`)."""
 
 SharedEvidence = Callable[[str], Path]
 
@@ -151,16 +154,17 @@ class Prepared:
 def shape_host(
     parts: Parts, run_key: RunKey, shared_evidence: SharedEvidence
 ) -> Iterator[Prepared]:
-    """The virtual host with all of `PLAIN`, `SPECIAL` and `ATI_VGA`."""
+    """The virtual host with all of `PLAIN`, `SPECIAL` and `ATI_VGA`, and `SPARE`."""
     if parts.settings.host != "virtual":
         pytest.skip("its machines run on this computer: needs --host virtual")
-    shapes = {name: NAMED[shape] for name, (shape, _) in {**PLAIN, **SPECIAL, **ATI_VGA}.items()}
+    chosen = {**PLAIN, **SPECIAL, **ATI_VGA, SPARE: (SPARE, VfioOptions())}
+    shapes = {name: NAMED[shape] for name, (shape, _) in chosen.items()}
     place = shared_evidence("shape-host")
     with contextlib.closing(
         open_shape_host(parts_with_devices(parts), shapes, key=run_key, evidence=place)
     ) as there:
         mark = there.host.kernel_log_mark()
-        for name in ("qat-pf", "qat-vf"):
+        for name in (SPARE, "qat-vf"):
             with contextlib.suppress(HostError):
                 there.bound(name)
         denied = there.host.kernel_log_since(mark)
@@ -199,3 +203,24 @@ def ati_vga(shape_host: Prepared, shared_evidence: SharedEvidence) -> Iterator[S
     """The machine with an ATI card and x-vga."""
     with _machine(shape_host, ATI_VGA, shared_evidence("shapes-ati-vga")) as machine:
         yield machine
+
+
+class SpareMachine(Protocol):
+    """Starts a machine with `SPARE`; see `spare_machine`."""
+
+    def __call__(self, name: str = "spare") -> ShapeMachine:
+        """Return it, BARs programmed; *name*: of its evidence."""
+
+
+@pytest.fixture
+def spare_machine(shape_host: Prepared, evidence: Path) -> Iterator[SpareMachine]:
+    """Start a machine with `SPARE`; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(name: str = "spare") -> ShapeMachine:
+            place = evidence / name
+            place.mkdir()
+            chosen = {SPARE: (SPARE, VfioOptions())}
+            return stack.enter_context(_machine(shape_host, chosen, place))
+
+        yield start
