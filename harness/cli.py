@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.ap_app import app as ap_app
+from harness.commands.device_app import app as device_app
 from harness.commands.images_app import app as images_app
 from harness.commands.state_app import app as state_app
 from harness.errors import ConfigError, HarnessError, MissingPackage
@@ -477,6 +478,7 @@ def _shapes(
 
 
 app.add_typer(ap_app, name="ap")
+app.add_typer(device_app, name="device")
 app.add_typer(images_app, name="images")
 app.add_typer(state_app, name="state")
 

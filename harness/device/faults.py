@@ -193,6 +193,18 @@ def closes_midway(sent: int = HEADER.size // 2) -> Act:
     return act
 
 
+def stalls_midway(sent: int, seconds: float) -> Act:
+    """Send the first bytes of the answer, and the others so many seconds later."""
+
+    def act(session: FaultySession, message: Message, answer: Answer) -> None:
+        data = _packed(message, answer)
+        session.wire.send_bytes(data[:sent])
+        session.ended.wait(seconds)
+        session.wire.send_bytes(data[sent:])
+
+    return act
+
+
 def announces(size: int) -> Act:
     """Send the answer with another size in its header."""
 

@@ -82,6 +82,11 @@ class Served:
         return session is not None and session.negotiated
 
     @property
+    def serving(self) -> bool:
+        """Say whether a client is there."""
+        return self._session is not None
+
+    @property
     def qemu_device(self) -> str:
         """Return the value of QEMU's ``-device`` for it, in JSON, without bus and address."""
         return json.dumps(self.qemu_properties)
