@@ -23,6 +23,7 @@ from harness.errors import ConfigError
 from harness.images.qemu_build import QemuBuild
 from harness.report.rundir import RunDirectory
 from harness.settings import find_file, load_settings
+from harness.shapes.bench import LABEL
 from harness.shapes.builds import build_with_vfio_user, first_with_vfio_user
 from harness.shapes.generate import keep_files_in_cache
 from harness.shapes.observe import observe_together
@@ -33,7 +34,6 @@ from harness.shapes.shape_json import ShapeFile, read_shapes
 
 COUNT: Final = 1000
 """Shapes that are judged unless told otherwise."""
-LABEL: Final = "device modelled (vfio-user), QEMU real"
 _EVERY: Final = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 

@@ -31,6 +31,8 @@ from harness.shapes.served import device_of
 from harness.shapes.shape import Place, Shape
 
 DRIVER: Final = "vfio-user-pci"
+LABEL: Final = "device modelled (vfio-user), QEMU real"
+"""What qualifies every result of a shape."""
 TIMEOUT: Final = 30.0
 """Seconds that QEMU may take for one thing on a busy computer; more is a hang."""
 MOST: Final = 28
@@ -236,7 +238,7 @@ class Bench:
         words += ["-machine", "q35", "-accel", "qtest"]
         for name, descriptor in zip(("qmp", "qtest"), descriptors, strict=True):
             words += ["-chardev", f"socket,id={name},fd={descriptor}"]
-        words += ["-mon", "chardev=qmp,mode=control", "-qtest", "chardev:qtest"]
+        words += ["-qmp", "chardev:qmp", "-qtest", "chardev:qtest"]
         words += ["-qtest-log", "none"]
         for number, shape in enumerate(self.shapes):
             for device in self._devices(number, shape):

@@ -15,9 +15,10 @@ from harness.model.vfio_case import VfioCase
 from harness.model.vfio_expectation import expect_vfio
 from harness.model.vfio_mapping import VfioRefused
 from harness.parse.mtree import parse_memory_map
-from harness.shapes.areas import how_many_fit
+from harness.shapes.areas import how_many_fit, place_shapes
 from harness.shapes.bench import Bench
 from harness.shapes.known import known_crash
+from harness.shapes.programming import Programmer
 from harness.shapes.served import case_of
 from harness.shapes.shape import Shape
 
@@ -58,6 +59,8 @@ class Observation:
     views: tuple[View, ...] = ()
     ended: str = ""
     """How QEMU ended before all was read, with its words; empty if it did not."""
+    status: int | None = 0
+    """Its exit status (negative: signal), None if it had to be ended."""
     said: str = ""
     """What it said otherwise: warnings."""
     problem: str = ""
@@ -150,6 +153,25 @@ def observe_together(qemu: Build, shapes: Sequence[Shape]) -> list[Observation]:
     ]
 
 
+def judge_again(observation: Observation, qemu: QemuVersion) -> Observation:
+    """Judge what was seen of a shape that was alone in its machine, by the oracle as it is now.
+
+    QEMU is not asked again; that is how an oracle that lost a rule is shown to notice.
+    """
+    shape = observation.shape
+    refusal = refusal_of(shape, qemu)
+    programmer = Programmer(shape, place_shapes([shape])[0])
+    views = []
+    for step, (actions, seen) in enumerate(zip(shape.all_steps, observation.views, strict=False)):
+        for action in actions:
+            programmer.writes(action)
+        if refusal is None:
+            case = case_of(shape, qemu=qemu, name="s0", programmer=programmer)
+            views.append(View(step, case, expect_vfio(case), seen.found))
+    status = observation.status
+    return _judge(shape, refusal, tuple(views), observation.ended, status, observation.said)
+
+
 def _view(qemu: Build, bench: Bench, number: int, step: int, found: MemoryMap) -> View:
     case = case_of(
         bench.shapes[number],
@@ -186,13 +208,14 @@ def _judge(
                 rule = differences[0].rule
                 break
     known = known_crash(shape) if rule == "died" else ""
-    return Observation(shape, refusal, views, ended, said, problem, rule, known=known)
+    return Observation(shape, refusal, views, ended, status, said, problem, rule, known=known)
 
 
 __all__ = [
     "Build",
     "Observation",
     "View",
+    "judge_again",
     "observe",
     "observe_all",
     "observe_together",

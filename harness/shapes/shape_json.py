@@ -5,6 +5,7 @@
     {"format": 1,
      "title": "table straddles pages",           optional: what it is about
      "found": "…",                               optional: what was wrong when it was saved
+     "rules": ["MAP-03"],                        optional: what it shows
      "shapes": [                                 more than one: side by side in one machine
        {"id": "1234:5a5a", "class": "0xff0000",
         "bars": [{"index": 0, "kind": "mem64", "size": "0x4000", "prefetchable": false,
@@ -60,10 +61,11 @@ class ShapeFile:
     shapes: tuple[Shape, ...]
     title: str = ""
     found: str = ""
+    rules: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the text of the file."""
-        told = {"title": self.title, "found": self.found}
+        told = {"title": self.title, "found": self.found, "rules": list(self.rules)}
         head: dict[str, object] = {"format": FORMAT}
         head |= {key: value for key, value in told.items() if value}
         shapes = [shape_to_dict(shape) for shape in self.shapes]
@@ -78,7 +80,7 @@ def read_shapes(path: Path) -> ShapeFile:
     hint = "harness/shapes/shape_json.py shows the format"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        read = Fields(values, "file", "format title found shapes")
+        read = Fields(values, "file", "format title found rules shapes")
         if (version := read.number("format")) != FORMAT:
             raise ValueError(f"file.format: {version}, this is {FORMAT}")
         shapes = [
@@ -86,7 +88,8 @@ def read_shapes(path: Path) -> ShapeFile:
         ]
         if not shapes:
             raise ValueError("file.shapes: there is none")
-        return ShapeFile(tuple(shapes), read.text("title", ""), read.text("found", ""))
+        rules = tuple(str(rule) for rule in read.items("rules"))
+        return ShapeFile(tuple(shapes), read.text("title", ""), read.text("found", ""), rules)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read", seen=str(error.strerror)) from error
     except ValueError as error:

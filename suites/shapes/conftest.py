@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.lab.parts import Parts
+from harness.shapes.bench import LABEL
 from harness.shapes.builds import first_with_vfio_user
 from harness.shapes.observe import Build, Observation
 from harness.shapes.observe import observe as observe_shape
@@ -14,15 +15,10 @@ from harness.shapes.shape import Shape
 
 Observe = Callable[[Shape], Observation]
 
-LABEL = "device modelled (vfio-user), QEMU real"
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Say on every row of this suite what is modelled."""
-    here = __file__.rpartition("/")[0]
-    for item in items:
-        if str(item.path).startswith(here):
-            item.add_marker(pytest.mark.label(LABEL))
+    item.add_marker(pytest.mark.label(LABEL))
 
 
 @pytest.fixture(scope="session")
