@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from harness.ap.ap_host import ApHost
-from harness.ap.spec import inner_spec
+from harness.ap.spec import LABEL, inner_spec
 from harness.ap.workbench import Workbench
 from harness.lab.ap import ApLab
 from harness.lab.hosts import OFF, methods
@@ -19,7 +19,7 @@ from harness.lab.parts import Parts
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
 from harness.model.ap_mask import ApMask
-from harness.suite_fixtures import Launch
+from harness.suite_fixtures import Launch, parts_of
 
 
 class OpenApHost(Protocol):
@@ -128,6 +128,26 @@ def needs_driver_override(workbench: Workbench) -> None:
 
 STATES = ("ap", "by_domain", "by_adapter", "freed", "by_file")
 """Fixtures that begin with a state of the masks: tests that want the same follow one another."""
+
+
+ON_A_HOST = frozenset({"ap_lab", "ap_host", "cdev_ap_host", "workbench"})
+"""Fixtures of tests whose results need the label."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say on every result what of the host is real."""
+    ours = item.path.parent == Path(__file__).parent
+    if ours and not ON_A_HOST.isdisjoint(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.label(LABEL))
+
+
+def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
+    """Say which kernel and which QEMU are judged on AP hosts."""
+    image = parts_of(config).ap_host
+    return {
+        "AP host kernel": f"{image.release} ({LABEL})",
+        "QEMU in the AP host": f"{image.inner_qemu.label} {image.inner_qemu.version}",
+    }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
