@@ -85,7 +85,7 @@ class ApHardware:
     max_adapter: int = IDS - 1
     max_domain: int = IDS - 1
     resets: Mapping[Apqn, int] = field(default_factory=dict)
-    """Response codes that ZAPQ ends with, where it is not what the card's state implies."""
+    """Response codes that ZAPQ of a card that is on ends with, where it is not NORMAL."""
 
     @property
     def configuration(self) -> ApConfiguration:
@@ -93,11 +93,16 @@ class ApHardware:
         return ApConfiguration(ApMask.of(self.cards), self.domains, self.control_domains)
 
     def zapq(self, apqn: Apqn) -> int:
-        """Return the response code that a reset of *apqn* ends with."""
+        """Return the response code that a reset of *apqn* ends with.
+
+        A card that is off answers so, whatever its resets would end with.
+        """
         card = self.cards.get(apqn.adapter)
         if card is None or apqn.domain not in self.domains:
             return Response.Q_NOT_AVAIL
-        return self.resets.get(apqn, card.response)
+        if card.response != Response.NORMAL:
+            return card.response
+        return self.resets.get(apqn, Response.NORMAL)
 
     def plugged(self, adapter: int, card: Card) -> ApHardware:
         """Return this machine with *card* at *adapter*, whatever was there."""
