@@ -174,6 +174,14 @@ def _always_on(self: Any, bar: Any) -> int | None:
 _address: Final = programming.Decoding._address
 
 
+def _once(self: Any, write: programming.Write) -> None:
+    if write.offset == programming.COMMAND or not self.registers.get(write.offset):
+        _write(self, write)
+
+
+_write: Final = programming.Decoding.write
+
+
 def _never(*_: Any, **__: Any) -> bool:
     return False
 
@@ -222,6 +230,7 @@ _DECISIONS: Final = (
            _kernel_table_layers),
     Mutant("no quirk with vfio-user", "QRK-11", expectation, "_Builder.stacked", _kernel_quirks),
     Mutant("nothing decodes that is off", "MAP-27", programming, "Decoding._address", _always_on),
+    Mutant("BARs move", "MAP-28", programming, "Decoding.write", _once),
     Mutant("PBA outside its BAR refused", "MAP-23", mapping, "_checked_pba", _believes_pba),
     Mutant("PBA of known devices corrected", "MAP-23", mapping, "_checked_pba", _no_correction),
     Mutant("table and PBA must fit", "MAP-23", mapping, "_check_fits", _nothing),

@@ -29,9 +29,10 @@ def shape_build(parts: Parts) -> Build:
 
 
 @pytest.fixture
-def shape_qemu(shape_build: Build, record_property: Callable[[str, object], None]) -> Build:
+def shape_qemu(shape_build: Build, request: pytest.FixtureRequest) -> Build:
     """The build that shapes are put into; it is named on the row of the test."""
-    record_property("subject.QEMU under test", f"{shape_build.label} {shape_build.version}")
+    named = ("subject.QEMU under test", f"{shape_build.label} {shape_build.version}")
+    request.node.user_properties.append(named)
     return shape_build
 
 
