@@ -38,6 +38,10 @@ NO_RUNNING = (
 )
 
 
+class NoApInstruction(HostError):
+    """The kernel executed no AP instruction that we saw."""
+
+
 class ApHost(System):
     """A running AP host. Make one with `ApHost.boot`.
 
@@ -83,7 +87,8 @@ class ApHost(System):
         :param state: where `save` will save it.
         :raise MachineError: QEMU could not be started, or died.
         :raise GuestError: its kernel crashed, or the agent does not answer.
-        :raise HostError: no AP instruction came: the addresses are of another kernel.
+        :raise NoApInstruction: the addresses are of another kernel.
+        :raise HostError: its modules cannot be loaded.
         """
         machine_spec = spec.machine()
         if state is not None:
@@ -92,7 +97,7 @@ class ApHost(System):
             host = cls._up(spec, machine_spec, qemu, symbols, evidence, inner_qemu)
             try:
                 if not host.adapters.mark:
-                    raise HostError(
+                    raise NoApInstruction(
                         "the kernel of the AP host executed no AP instruction",
                         seen=f"nothing came to illegal_op at {symbols.illegal_op:#x}",
                         evidence=evidence,

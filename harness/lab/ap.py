@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from harness.ap.ap_host import ApHost
+from harness.ap.ap_host import ApHost, NoApInstruction
 from harness.ap.bring_up import discover_symbols
 from harness.ap.spec import MEMORY_MIB, ApHostFiles, ApHostSpec, default_hardware
 from harness.ap.symbols import Symbols, forget_symbols, remembered_symbols
-from harness.errors import GuestError, HostError, ImageError, MachineError, WaitTimeout
+from harness.errors import GuestError, ImageError, MachineError, WaitTimeout
 from harness.images.cache import Artifact, Store, hash_file, key_of
 from harness.images.qemu_build import QemuBuild
 from harness.lab.states import evict, states_store
@@ -160,9 +160,7 @@ class ApLab:
 
         try:
             return start()
-        except HostError as error:
-            if "no AP instruction" not in error.summary:
-                raise
+        except NoApInstruction as error:
             log.warning("%s; they are looked for again", error.summary)
             forget_symbols(self._kernel_key)
             return start()
