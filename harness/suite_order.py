@@ -39,6 +39,7 @@ TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
     (("guest_stage",), Shared("guest with devices in Python", 2.5, NOTHING_TURN)),
     (("onward",), Shared("host with devices in Python", 5, NOTHING_TURN)),
     (("host_stage",), Shared("host with devices in Python", 5, NOTHING_TURN)),
+    (("shape_host",), Shared("host with named shapes", 12, NOTHING_TURN)),
     (("bare_host",), Shared("host without IOMMU", 1.5, NOTHING_TURN)),
     (("host_without_remapping",), Shared("host without remapping", 1.5, NOTHING_TURN)),
     (("paused",), Shared("paused machine", 0.6, NOTHING_TURN)),

@@ -26,6 +26,7 @@ from harness.errors import HostError
 from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.vfio_driver import VfioDriver, drive
+from harness.host.virtual import VirtualHost
 from harness.lab.nested import Nested, guest_spec
 from harness.lab.parts import Parts
 from harness.lab.plugged import Plugged, Seat
@@ -44,6 +45,7 @@ from harness.machine.launch import Launch
 from harness.machine.machine import Machine
 from harness.model.vfio_mapping import VfioOptions
 from harness.parse.trace_log import TraceEvent
+from harness.suite_fixtures import WENT_WRONG
 from suites.vfio_user.devices import Closed, Open, QatPf, QatVf, Shades, WithFlr
 
 ONWARD: Mapping[str, VfioOptions] = {
@@ -187,11 +189,58 @@ def driver(worker: Plugged, host_stage: Prepared) -> Iterator[VfioDriver]:
         yield found
 
 
+class Onward:
+    """Keeps a nested guest with devices assigned; a new one where the last is spoilt."""
+
+    def __init__(self, stage: Stage, make_evidence: SharedEvidence) -> None:
+        self._stage = stage
+        self._make_evidence = make_evidence
+        self._started = 0
+        self._here: Nested | None = None
+
+    def get(self) -> Nested:
+        """Return it, made if it is not there."""
+        if self._here is None:
+            self._started += 1
+            place = self._make_evidence(f"device-nested-{self._started}")
+            self._here = assign(self._stage, ONWARD, evidence=place)
+        return self._here
+
+    def end(self) -> None:
+        """End it, if it is there."""
+        if self._here is not None:
+            ended, self._here = self._here, None
+            ended.close()
+
+
 @pytest.fixture(scope="package")
-def onward(host_stage: Prepared, shared_evidence: SharedEvidence) -> Iterator[Nested]:
-    """The guest in that host, with devices of the host assigned."""
-    found = assign(host_stage.stage, ONWARD, evidence=shared_evidence("device-nested"))
-    try:
-        yield found
-    finally:
-        found.close()
+def keeper(host_stage: Prepared, shared_evidence: SharedEvidence) -> Iterator[Onward]:
+    """Keeper of the nested guest."""
+    found = Onward(host_stage.stage, shared_evidence)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def onward(keeper: Onward, request: pytest.FixtureRequest) -> Iterator[Nested]:
+    """The guest in that host, with devices of the host assigned.
+
+    A test that does not pass may have spoilt it: then the next one gets a new guest.
+    """
+    yield keeper.get()
+    if request.node.stash.get(WENT_WRONG, False):
+        keeper.end()
+
+
+@pytest.fixture
+def trapping_guest(onward: Nested) -> Nested:
+    """That guest, where it may read what traps."""
+    host = onward.host
+    assert isinstance(host, VirtualHost)
+    if host.kernel.has(7, 0) and host.machine.spec.accel.startswith("tcg"):
+        pytest.skip(
+            f"Linux {host.kernel} on emulated SVM stops guests that trap"
+            " (docs/findings/kvm-internal-error-under-emulated-svm.md): --kernel debian:trixie,"
+            " or a computer with KVM, would enable this"
+        )
+    return onward

@@ -15,6 +15,7 @@ from harness.guest.vfio_driver import VfioDriver, drive
 from harness.lab.accesses import counting
 from harness.lab.plugged import Plugged
 from harness.model.address import AddressRange
+from harness.parse.dmesg import FaultKind, dmar_faults
 from harness.parse.trace_log import TraceEvent
 from harness.testing import must_fail
 from harness.wait import wait_until
@@ -236,9 +237,9 @@ def test_dma_inside_of_the_mapping_is_not_refused(
 
 def check_reported(log: str, plugged: Plugged, address: int) -> None:
     """The kernel names the function and the address of a fault."""
-    bdf = str(plugged.bdf).partition(":")[2]
-    wanted = f"DMAR: [DMA Read NO_PASID] Request device [{bdf}] fault addr {address:#x} "
-    assert wanted in log, f"no {wanted!r} in:\n{log[-600:]}"
+    faults = dmar_faults(log.splitlines())
+    found = [(fault.kind, fault.source, fault.address) for fault in faults]
+    assert found == [(FaultKind.DMA_READ, plugged.bdf, address)], f"{found} in:\n{log[-600:]}"
 
 
 @pytest.mark.rule("NST-20", "VTD-51")

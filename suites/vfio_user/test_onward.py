@@ -84,7 +84,7 @@ PLACES = [
 @pytest.mark.parametrize(("name", "bar", "offset", "inner", "told"), PLACES)
 @pytest.mark.rule("TRP-17", "TRP-08", "TRP-07")
 def test_each_qemu_traps_for_itself(
-    onward: Nested,
+    trapping_guest: Nested,
     host_stage: Prepared,
     name: str,
     bar: int,
@@ -93,7 +93,9 @@ def test_each_qemu_traps_for_itself(
     told: bool,
 ) -> None:
     """What the nested QEMU traps and what reaches the device are two things, each predicted."""
-    check_both(onward.assigned[name], host_stage[name], bar, offset, inner=inner, told=told)
+    check_both(
+        trapping_guest.assigned[name], host_stage[name], bar, offset, inner=inner, told=told
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,11 +108,18 @@ def test_each_qemu_traps_for_itself(
 )
 @pytest.mark.negative_control("TRP-17", "TRP-08", "TRP-07")
 def test_wrong_prediction_is_noticed(
-    onward: Nested, host_stage: Prepared, name: str, offset: int, inner: TrapClass, told: bool
+    trapping_guest: Nested,
+    host_stage: Prepared,
+    name: str,
+    offset: int,
+    inner: TrapClass,
+    told: bool,
 ) -> None:
     """The check fails where either of the two is predicted wrongly."""
     with must_fail():
-        check_both(onward.assigned[name], host_stage[name], 0, offset, inner=inner, told=told)
+        check_both(
+            trapping_guest.assigned[name], host_stage[name], 0, offset, inner=inner, told=told
+        )
 
 
 def check_words(assigned: Assigned, bar: int) -> None:
@@ -122,15 +131,15 @@ def check_words(assigned: Assigned, bar: int) -> None:
 
 @pytest.mark.parametrize("name", ["shades", "hidden"])
 @pytest.mark.rule("TRP-08")
-def test_values_come_through_both(onward: Nested, name: str) -> None:
+def test_values_come_through_both(trapping_guest: Nested, name: str) -> None:
     """Whoever traps, the nested guest reads what is in the device."""
-    check_words(onward.assigned[name], 0)
+    check_words(trapping_guest.assigned[name], 0)
 
 
 @pytest.mark.negative_control("TRP-08")
-def test_values_of_the_table_are_others(onward: Nested) -> None:
+def test_values_of_the_table_are_others(trapping_guest: Nested) -> None:
     """The check fails where QEMU answers for the device: its MSI-X table."""
-    assigned = onward.assigned["shades"]
+    assigned = trapping_guest.assigned["shades"]
 
     with must_fail():
         assert assigned.words(2, PAGE, 1)[0] == word_at(2, PAGE)
