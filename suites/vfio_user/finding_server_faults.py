@@ -52,13 +52,31 @@ def size_of(size: int) -> Act:
     return altered(lambda p: p[:16] + struct.pack("<Q", size) + p[24:])
 
 
+def bytes_at(changes: dict[int, int]) -> Act:
+    """Answer with other bytes of configuration space, where the answer has them."""
+
+    def change(payload: bytes) -> bytes:
+        data = bytearray(payload)
+        for offset, value in changes.items():
+            data[16 + offset : 17 + offset] = bytes([value])[: len(data) - 16 - offset]
+        return bytes(data)
+
+    return altered(change)
+
+
+WHOLE = When(Command.REGION_READ, region=CONFIG_REGION, times=1)
+"""The first read, of all of configuration space."""
 ONES = altered(lambda payload: payload[:16] + b"\xff" * (len(payload) - 16))
+ONES_BUT_NO_LIST = bytes_at(dict.fromkeys(range(4096), 0xFF) | {0x34: 0})
+RING = bytes_at({0x06: 0x10, 0x34: 0x40, 0x40: 0x09, 0x41: 0x40})
 AT_START = [
     pytest.param(REGION, capability(following=HEAD), id="capability-list-that-never-ends"),
     pytest.param(REGION, capability(following=0x7FFF_FFF0), id="capability-outside"),
     pytest.param(REGION, capability(areas=0xFFFF_FFFF), id="areas-that-are-not-there"),
     pytest.param(REGION, size_of(0x1800), id="bar-size-no-power-of-two"),
     pytest.param(CONFIG, ONES, id="configuration-space-of-ones"),
+    pytest.param(WHOLE, RING, id="capabilities-in-a-ring"),
+    pytest.param(WHOLE, ONES_BUT_NO_LIST, id="ones-without-a-list"),
     pytest.param(When(Command.DMA_MAP), closes(), id="closed-at-dma-map"),
     pytest.param(When(Command.RESET), closes(), id="closed-at-reset"),
     pytest.param(CONFIG, stalls_midway(1000, 7), id="stalled-in-an-answer"),
