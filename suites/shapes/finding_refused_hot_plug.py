@@ -25,12 +25,12 @@ REFUSED = {
 
 def plug(build: Build, msix: ShapeMsix) -> str:
     """Plug such a device into a running QEMU; return what it answers, '' if it takes it."""
-    port = ["-device", "pcie-root-port,id=port,chassis=1,addr=4"]
+    port = ["-device", "pcie-root-port,id=rp0,chassis=1,addr=4"]
     with (
         Bench(build, (), words=port) as bench,
         serve(device_of(Shape(BARS, msix)), bench.directory / "hot"),
     ):
-        wanted = {"driver": DRIVER, "id": "hot", "bus": "port"}
+        wanted = {"driver": DRIVER, "id": "hot", "bus": "rp0"}
         try:
             bench.qmp.execute("device_add", wanted | {"socket": {"type": "unix", "path": "hot"}})
         except QmpFailed as refused:
