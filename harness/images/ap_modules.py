@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ImageError
-from harness.images.ap_recipe import ApHostRecipe, LinkedFile, ModuleSet
+from harness.images.ap_recipe import ApHostRecipe, Conditional, LinkedFile, ModuleSet
 from harness.images.build_root import WORK, BuildRoot, obtain_build_root
 from harness.images.debian import Package, unpack
 from harness.images.kernel import BuiltKernel
@@ -31,6 +31,8 @@ from harness.images.workshop import Workshop
 from harness.step import step
 
 ARCHITECTURE = "s390x"
+COMMON = "common"
+"""Directory of the modules that belong to all sets."""
 _OURS = ("vfio_ap", "mdev")
 
 
@@ -43,11 +45,17 @@ class ApModules:
 
     def sets(self) -> list[str]:
         """Return the names of the sets."""
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir())
+        return sorted(
+            path.name for path in self.root.iterdir() if path.is_dir() and path.name != COMMON
+        )
 
     def files(self, name: str) -> dict[str, Path]:
         """Return the modules of the set *name* (``group``, ``cdev``) by their names."""
-        return {path.stem: path for path in sorted((self.root / name).glob("*.ko"))}
+        return {
+            path.stem: path
+            for part in (COMMON, name)
+            for path in sorted((self.root / part).glob("*.ko"))
+        }
 
 
 def obtain_ap_modules(
@@ -89,7 +97,7 @@ def obtain_ap_modules(
 
     inputs = {
         "kernel": kernel.key,
-        "sets": json.dumps([one.model_dump() for one in recipe.sets]),
+        "sets": recipe.model_dump_json(include={"sets", "also"}),
         "tools": recipe.tools.as_text(),
     }
     try:
@@ -134,6 +142,8 @@ class _Job:
         self.tree = tree
         self.tools = tools
         self.sets = recipe.sets
+        self.also = recipe.also
+        self.common: ModuleSet | None = None
         self.work = into / "work"
 
     @property
@@ -156,14 +166,14 @@ class _Job:
             shutil.rmtree(where)
         # Makefiles in there are included from where the root of the kernel's source would be.
         common = next(self.headers.parent.glob("linux-headers-*-common"))
-        for name in {n for one in self.sets for more in one.also.values() for n in more.needs}:
+        for name in {name for one in self.also for name in one.needs}:
             shutil.copytree(self.work / "linux" / name, common / name, dirs_exist_ok=True)
 
     def _extract(self, archive: Path) -> None:
         wanted = {"drivers/iommu/*.h"}
         for one in self.sets:
             wanted |= {*one.objects, *(linked.source for linked in one.link.values())}
-            wanted |= {*one.also, *(name for more in one.also.values() for name in more.needs)}
+        wanted |= {name for one in self.also for name in (one.directory, *one.needs)}
         # tar takes a name within another one for one that is not there.
         wanted = {one for one in wanted if not any(one.startswith(f"{o}/") for o in wanted)}
         (self.work / "linux").mkdir()
@@ -195,20 +205,33 @@ class _Job:
             )
 
     def build(self) -> None:
-        """Compile the sets beside each other and check what came out."""
+        """Compile what all sets need, then the sets beside each other."""
+        wanted = [one for one in self.also if self._is_wanted(one)]
+        if wanted:
+            self.common = ModuleSet(
+                name=COMMON,
+                config={name: value for one in wanted for name, value in one.config.items()},
+                objects={one.directory: one.modules for one in wanted},
+            )
+            names = ", ".join(name for one in wanted for name in one.modules)
+            with step("compile %s, which this kernel has without a part", names):
+                self._build_set(self.common, [n for one in wanted for n in one.needs])
         with (
-            step("compile %s", " and ".join(f"modules of {one.name}" for one in self.sets)),
+            step("compile the modules of %s", " and of ".join(one.name for one in self.sets)),
             ThreadPoolExecutor(2) as pool,
         ):
             for _ in pool.map(self._build_set, self.sets):
                 pass
 
-    def _build_set(self, one: ModuleSet) -> None:
+    def _is_wanted(self, one: Conditional) -> bool:
+        sources = (self.work / "linux" / one.directory).glob("*.[ch]")
+        return any(one.mentions in path.read_text() for path in sources)
+
+    def _build_set(self, one: ModuleSet, needs: Sequence[str] = ()) -> None:
         place, linux = self.work / one.name, self.work / "linux"
-        objects, needs = _objects(one, linux)
-        for directory in (*objects, *needs):
+        for directory in (*one.objects, *needs):
             shutil.copytree(linux / directory, place / directory, dirs_exist_ok=True)
-        for directory, names in objects.items():
+        for directory, names in one.objects.items():
             linked = one.link.get(directory)
             (place / directory / "Kbuild").write_text(_kbuild(names, linked))
             if linked is not None:
@@ -216,14 +239,18 @@ class _Job:
         for header in (linux / "drivers/iommu").glob("*.h"):
             (place / "drivers/iommu").mkdir(parents=True, exist_ok=True)
             shutil.copy(header, place / "drivers/iommu")
-        (place / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in objects))
+        (place / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in one.objects))
         flags = [f"-D{name}{'_MODULE' if v == 'm' else ''}=1" for name, v in one.config.items()]
         headers = WORK / self.headers.relative_to(self.work)
+        symbols = []
+        if self.common is not None and one is not self.common:
+            symbols = [f"KBUILD_EXTRA_SYMBOLS={WORK / COMMON / 'Module.symvers'}"]
         self.tools.run(
             [
                 "make", "-j2", "-C", headers, f"M={WORK / one.name}",
                 f"KCFLAGS={' '.join(flags)}",
                 *(f"{name}={value}" for name, value in one.config.items()),
+                *symbols,
                 "modules",
             ],
             self.work,
@@ -231,7 +258,7 @@ class _Job:
         )  # fmt: skip
         (self.into / one.name).mkdir()
         built = sorted(place.rglob("*.ko"))
-        missing = {n for names in objects.values() for n in names} - {p.stem for p in built}
+        missing = {n for names in one.objects.values() for n in names} - {p.stem for p in built}
         if missing:
             raise ImageError(f"no module {', '.join(sorted(missing))} came out of the build")
         inside = [WORK / path.relative_to(self.work) for path in built]
@@ -248,7 +275,7 @@ class _Job:
             for name in self.tree.select(["vfio", "vfio_iommu_type1", "kvm", "zcrypt"]).modules
         ]
         problems = []
-        for one in self.sets:
+        for one in (*self.sets, *([self.common] if self.common else ())):
             built = [
                 ModuleAbi.read(path.read_bytes(), path.stem)
                 for path in sorted((self.into / one.name).glob("*.ko"))
@@ -269,21 +296,11 @@ class _Job:
             "struct module": theirs[0].struct_size,
             "configuration": "that of the distribution's headers, which is the kernel's",
             "changed": {one.name: one.config for one in self.sets},
+            "built for all sets": sorted(self.common.objects) if self.common else [],
             "compiler": self.tools.key,
         }
         (self.into / "record.json").write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(self.work)
-
-
-def _objects(one: ModuleSet, linux: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Return what a set builds by directory, and the directories it needs besides."""
-    objects = dict(one.objects)
-    needs: list[str] = []
-    for directory, more in one.also.items():
-        if any(more.mentions in p.read_text() for p in (linux / directory).glob("*.[ch]")):
-            objects[directory] = more.modules
-            needs += more.needs
-    return objects, needs
 
 
 def _kbuild(names: Sequence[str], linked: LinkedFile | None) -> str:

@@ -26,11 +26,13 @@ class LinkedFile(Recipe):
 class Conditional(Recipe):
     """Modules that are built as well when their source asks for a line of the configuration."""
 
+    directory: str
     modules: tuple[str, ...]
     mentions: str
     """Text in a file of the directory that makes it so."""
     needs: tuple[str, ...] = ()
     """Other directories they are compiled from."""
+    config: dict[str, str]
 
 
 class ModuleSet(Recipe):
@@ -42,8 +44,6 @@ class ModuleSet(Recipe):
     objects: dict[str, tuple[str, ...]]
     """Modules to build by the directory of the kernel's source they are in."""
     link: dict[str, LinkedFile] = pydantic.Field(default_factory=dict)
-    """By directory."""
-    also: dict[str, Conditional] = pydantic.Field(default_factory=dict)
     """By directory."""
 
 
@@ -59,4 +59,5 @@ class ApHostRecipe(Recipe):
     tools: PackageSet
     """What compiles for s390x on this machine."""
     programs: tuple[ProgramRecipe, ...]
+    also: tuple[Conditional, ...] = ()
     sets: tuple[ModuleSet, ...]

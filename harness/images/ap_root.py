@@ -136,6 +136,7 @@ def _add_modules(
         )
     sets = [one.name for one in recipe.sets] if built else ["group"]
     lists: dict[str, list[str]] = {}
+    first = built.files(sets[0]) if built else {}
     for number, name in enumerate(sets):
         ours = built.files(name) if built else {}
         whole = _stage(tree, ours, stage / name)
@@ -144,6 +145,8 @@ def _add_modules(
             usual = {canonical(path.stem): path for path in place.rglob("*.ko")}
             lists["disk"] = _listed((usual[n] for n in whole.select(_DISK).modules), root)
         else:
+            # What all sets have in common is there already.
+            ours = {one: path for one, path in ours.items() if path not in first.values()}
             own = root / OTHER_SETS.format(name=name)
             own.mkdir(parents=True)
             for path in ours.values():
