@@ -83,7 +83,9 @@ def read_tree(files: Mapping[str, str], version: tuple[int, ...]) -> ApKernel:
     }
     control = _mask(bus["ap_control_domain_mask"]) or ApMask()
     hardware = ApHardware(
-        cards={
+        # A card of which there is no device is too old, or does not say what it is.
+        cards=dict.fromkeys(_mask(bus["ap_adapter_mask"]) or (), Card(hwtype=0))
+        | {
             number: Card(card.hwtype, card.mode, card.configured, card.checkstopped)
             for number, card in cards.items()
         },

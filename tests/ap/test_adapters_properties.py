@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.ap.adapters import QUEUE_DEPTH, Adapters
+from harness.ap.agreement_plan import sample
 from harness.ap.instruction import Answer, ResponseCode
 from harness.model.ap_hardware import ApHardware, Card, Mode
 from harness.model.ap_id import IDS, Apqn
 from harness.model.ap_kernel import Traits
 from harness.model.ap_mask import ApMask
 from harness.model.ap_operation import booted
-from harness.model.ap_walk import Walk
 
 TAPQ, RAPQ, ZAPQ, AQIC, QCI = (number << 24 for number in range(5))
 T_BIT, F_BIT = 1 << 23, 1 << 22
@@ -185,15 +185,11 @@ def test_a_queue_is_a_queue(done: list[str]) -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 25))
-def test_the_machine_of_a_walk_answers_as_the_model_thinks(seed: int, steps: int) -> None:
-    hardware = ApHardware(
-        cards={4: Card(), 5: Card()}, domains=ApMask.of([4, 5]), max_adapter=15, max_domain=15
-    )
-    random, state = Random(seed), booted(hardware, Traits.of_version((6, 12)))
-    adapters, walk = Adapters(hardware), Walk([4, 5, 9], [4, 5, 9], machine=True)
-    for _ in range(steps):
-        for operation in walk.step(random, state):
-            state = operation.apply(state).state
+def test_the_machine_of_a_sequence_answers_as_the_model_thinks(seed: int, steps: int) -> None:
+    hardware = ApHardware(cards={4: Card(), 5: Card()}, domains=ApMask.of([4, 0x47]))
+    start, adapters = booted(hardware, Traits.of_version((6, 12))), Adapters(hardware)
+    for step in sample(start, Random(seed), steps):
+        state = step.outcome.state
         adapters.hardware = state.hardware
         memory = adapters.pqap(QCI, 0, 0).memory
         assert memory[16:48] == state.hardware.configuration.adapters.value.to_bytes(32, "big")
