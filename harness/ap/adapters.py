@@ -270,14 +270,14 @@ class Adapters:
         return int(card.response) if injected is None else injected
 
     def _describe(self, apqn: Apqn) -> int:
-        """Return GR2 of TAPQ: facilities, type, domains, depth; 0 if there is no such queue."""
+        """Return GR2 of TAPQ: facilities, type, highest domain, depth; 0 if there is no such queue."""
         card = self._hardware.cards.get(apqn.adapter)
         if card is None or apqn.domain not in self._hardware.domains:
             return 0
         return (
             (_FUNCTIONS | card.mode) << 32
             | card.hwtype << 24
-            | (len(self._hardware.domains) & 0xFF) << 16
+            | self._hardware.max_domain << 16
             | QUEUE_DEPTH
         )
 

@@ -39,8 +39,8 @@ def test_tapq_of_a_queue_describes_it(adapters: Adapters) -> None:
 
     assert (answer.cc, answer.response_code) == (0, ResponseCode.NORMAL)
     assert answer.status == 0x8000_0000, "empty, nothing else"
-    # Functions S, M, C, mode CCA and N; type 13; two domains; depth 8 less one.
-    assert answer.gr2 == 0xF200_0000_0D02_0007
+    # Functions S, M, C, mode CCA and N; type 13; highest domain; depth 8 less one.
+    assert answer.gr2 == 0xF200_0000_0DFF_0007
 
 
 @pytest.mark.parametrize(

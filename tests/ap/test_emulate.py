@@ -52,7 +52,7 @@ def test_pqap_sets_the_status_the_description_and_the_condition_code(adapters: A
 
     assert isinstance(done, Executed) and not done.writes
     assert done.after.gprs[1] == HIGH | 0x8000_0000, "the high half of GR1 stays"
-    assert done.after.gprs[2] == 0xEA00_0000_0D01_0007
+    assert done.after.gprs[2] == 0xEA00_0000_0DFF_0007
     assert done.after.mask == KERNEL & ~(3 << 44)
     assert done.after.gprs[3:] == at(PQAP).gprs[3:]
 

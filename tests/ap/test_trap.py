@@ -77,7 +77,7 @@ def test_an_ap_instruction_is_executed_and_the_kernel_goes_on_behind_it(
     after(fake, 2)
 
     assert fake.registers[1] == RETURN
-    assert fake.get(FRAME + 24 + 2 * 8, 8).hex() == "ea0000000d010007", "GR2 of the frame"
+    assert fake.get(FRAME + 24 + 2 * 8, 8).hex() == "ea0000000dff0007", "GR2 of the frame"
     assert [one.name for one in adapters.since()] == ["TAPQ"]
     assert loop.statistics.executed == {"PQAP": 1}
     assert ILLEGAL_OP in fake.breakpoints
