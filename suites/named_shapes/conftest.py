@@ -81,9 +81,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say on every row of this suite what is modelled."""
     here = __file__.rpartition("/")[0]
     for item in items:
-        if str(item.path).startswith(here):
-            names = getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.label(BEHIND_LINUX if "shape_host" in names else SERVED))
+        names = getattr(item, "fixturenames", ())
+        for fixture, label in (("shape_host", BEHIND_LINUX), ("bench_build", SERVED)):
+            if str(item.path).startswith(here) and fixture in names:
+                item.add_marker(pytest.mark.label(label))
 
 
 @pytest.fixture(scope="session")
