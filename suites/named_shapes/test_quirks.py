@@ -5,6 +5,7 @@ window (QRK-11), so these shapes go through a kernel.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,8 @@ from harness.model.address import AddressRange
 from harness.model.expectation import Space
 from harness.model.memory_map import Kind, MemoryMap
 from harness.model.trap import TrapClass
+from harness.model.vfio_expectation import expect_vfio
+from harness.model.vfio_mapping import VfioOptions
 from harness.shapes.named.bench import NamedBench
 from harness.testing import must_fail
 
@@ -95,6 +98,26 @@ def test_map_is_what_ids_and_layout_imply(plain: ShapeMachine, name: str) -> Non
     expected = plain.assigned[name].expectation()
 
     assert not expected.compare(plain.map), expected.explain(plain.map)
+
+
+@pytest.mark.parametrize("name", ["nvidia-vga", "nvidia-off", "rtl8168-moved", "igd-12"])
+@pytest.mark.rule("QRK-01", "QRK-02", "QRK-03", "QRK-06", "QRK-08", "QRK-09", "MAP-20")
+def test_map_with_options_is_the_expected_one(special: ShapeMachine, name: str) -> None:
+    """With x-vga, without GeForce quirks, relocated, with x-igd-gms: the map is as it must be."""
+    expected = special.assigned[name].expectation()
+
+    assert not expected.compare(special.map), expected.explain(special.map)
+
+
+@pytest.mark.parametrize(("name", "other"), [("nvidia-vga", "nvidia-off"), ("rtl8168-moved", "")])
+@pytest.mark.negative_control("QRK-02", "QRK-03", "QRK-09", "MAP-20")
+def test_map_without_the_option_is_noticed(special: ShapeMachine, name: str, other: str) -> None:
+    """The comparison fails for what another option, or none, would lead to."""
+    options = special.assigned[other].options if other else VfioOptions()
+    expected = expect_vfio(replace(special.assigned[name].case(), options=options))
+
+    with must_fail():
+        assert not expected.compare(special.map), expected.explain(special.map)
 
 
 @pytest.mark.rule("QRK-08")
