@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ LISTS = "usr/share/trapline"
 OTHER_SETS = "usr/lib/modules-{name}"
 """Where modules of a set are that excludes the one ``modprobe`` knows."""
 
+_APPLET = re.compile(r"\[\[?|[a-z][a-z0-9_.-]*")
 _DISK = ("virtio_blk", "erofs")
 
 
@@ -115,7 +117,7 @@ def applets(busybox: bytes) -> list[str]:
     start = busybox.find(b"[\0[[\0")
     while start >= 0:
         name = busybox[start : busybox.find(b"\0", start)].decode(errors="replace")
-        if not name or (found and name <= found[-1]):
+        if not _APPLET.fullmatch(name) or (found and name <= found[-1]):
             break
         found.append(name)
         start += len(name) + 1
@@ -141,7 +143,7 @@ def _add_modules(
         ours = built.files(name) if built else {}
         whole = _stage(tree, ours, stage / name)
         if number == 0:
-            place = whole.copy(whole.select([*recipe.load, *_DISK]), root)
+            place = whole.copy(whole.select([*_load(recipe, whole), *_DISK]), root)
             usual = {canonical(path.stem): path for path in place.rglob("*.ko")}
             lists["disk"] = _listed((usual[n] for n in whole.select(_DISK).modules), root)
         else:
