@@ -13,6 +13,7 @@ A `Stage` is a virtual host, or a small guest, with such devices in it. Two thin
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -158,7 +159,7 @@ class Stage:
                 self.host.machine.add_device(device)
             new.append(plugged)
         with step("find %s on %s", ", ".join(seat.name for seat in seats), self.host.name):
-            self.host.run(_find([seat.port for seat in seats]), timeout=_LONGEST + 10)
+            self.host.run(_find(seats), timeout=_LONGEST + 10)
         return tuple(new)
 
     def close(self) -> None:
@@ -175,12 +176,18 @@ class Stage:
             log.write_text(self.host.kernel_log(), encoding="utf-8")
 
 
-def _find(ports: Sequence[str]) -> str:
-    """Return the shell text that waits for functions behind *ports* and lets them decode."""
-    where = [function_behind(port).replace(":00.0", ":00.*") for port in dict.fromkeys(ports)]
-    wait = " ".join(f"'{pattern}/config'" for pattern in where)
-    enable = "\n".join(f"for f in {pattern}; do echo 1 > $f/enable; done" for pattern in where)
-    return f"set -e\nprobe await --timeout {_LONGEST} {wait} > /dev/null\n{enable}"
+def _find(seats: Sequence[Seat]) -> str:
+    """Return the shell text that waits for the functions at *seats* and lets them decode."""
+    signs, enable = [], []
+    for seat in seats:
+        number = seat.addr.partition(".")[2] or "0"
+        function = function_behind(seat.port).removesuffix("0") + number
+        # ``config`` is there before the kernel has found room for the BARs.
+        sign = f"resource{seat.device.bars[0].index}" if seat.device.bars else "config"
+        signs.append(f"{function}/{sign}")
+        enable.append(f"for f in {function}; do echo 1 > $f/enable; done")
+    wait = shlex.join(["probe", "await", "--timeout", str(_LONGEST), *signs])
+    return "\n".join(["set -e", f"{wait} > /dev/null", *enable])
 
 
 def assign(
@@ -203,14 +210,15 @@ def assign(
             host.bind(function.bdf, "vfio-pci")
     machine = _machine_in(host, evidence)
     try:
-        ports = [f"rp{n}" for n, _ in enumerate(names)]
+        seats = [Seat(name, stage.plugged[name].device, f"rp{n}") for n, name in enumerate(names)]
         with step("hot-add %s to %s", ", ".join(names), machine.spec.name):
-            for port, (name, options) in zip(ports, names.items(), strict=True):
-                properties = {"host": str(functions[name].bdf), **properties_of(options)}
-                machine.add_device(Device("vfio-pci", name, port, "0", properties))
+            for seat in seats:
+                host_function = {"host": str(functions[seat.name].bdf)}
+                properties = {**host_function, **properties_of(names[seat.name])}
+                machine.add_device(Device("vfio-pci", seat.name, seat.port, "0", properties))
         guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
         with step("find %s on %s", ", ".join(names), machine.spec.name):
-            guest.run(_find(ports), timeout=_LONGEST + 10)
+            guest.run(_find(seats), timeout=_LONGEST + 10)
     except BaseException:
         machine.kill()
         raise

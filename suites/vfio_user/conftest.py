@@ -60,12 +60,9 @@ LABEL = "device modelled (vfio-user), QEMU real"
 SharedEvidence = Callable[[str], Path]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Say on every row of this area what is modelled."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.label(LABEL))
+    item.add_marker(pytest.mark.label(LABEL))
 
 
 @dataclass

@@ -10,12 +10,14 @@ from typing import Any, cast
 import pytest
 
 from harness.device.device import Device
+from harness.device.spec import BarSpec
 from harness.errors import Unreachable
 from harness.lab import vfio_user as module
 from harness.lab.parts import Parts
 from harness.lab.plugged import Seat
 from harness.lab.vfio_user import FALLBACK, Stage, parts_with_devices, shared_memory
 from harness.machine.command import MachineSpec, Sockets, command_line
+from harness.model.pci import BarKind
 from harness.model.version import QemuVersion
 from harness.settings import Settings
 
@@ -102,9 +104,24 @@ def test_devices_are_plugged_in_order_and_waited_for_together() -> None:
     here.close()
 
     assert log[:3] == ["add virtual", "add physical", "add alone"]
-    assert log[3].count("/sys/bus/pci/devices/0000:00:09.0/0000:*:00.*") == 2, "wait and enable"
+    behind = "/sys/bus/pci/devices/0000:00:09.0/0000:*:00"
+    assert f"'{behind}.1/config' '{behind}.0/config'" in log[3], "no BARs: nothing to wait for"
+    assert f"for f in {behind}.1; do echo 1 > $f/enable; done" in log[3]
     multi = [device.options.get("multifunction", False) for device in here.host.machine.added]  # type: ignore[attr-defined]
     assert multi == [True, True, False]
+
+
+def test_a_device_is_there_when_its_bars_have_room() -> None:
+    class WithBar(Device):
+        bars = (BarSpec(2, BarKind.MEM32, 0x1000),)
+
+    log: list[str] = []
+    here = stage(log)
+
+    here.plug(Seat("one", WithBar(), "rp0"))
+    here.close()
+
+    assert "/0000:*:00.0/resource2'" in log[1]
 
 
 def test_the_machine_ends_before_its_devices() -> None:
