@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.images.ap_host import OUTER_QEMU, ApHostImage, obtain_ap_host
+from harness.images.ap_programs import obtain_ap_programs
+from harness.images.ap_recipe import ApHostRecipe
 from harness.images.cache import Store
 from harness.images.debian import Progress
 from harness.images.guest import obtain_guest
@@ -17,6 +19,7 @@ from harness.images.kernel import BuiltKernel, obtain_kernel
 from harness.images.kernel_source import KernelSource
 from harness.images.mirror import Mirror
 from harness.images.probe import obtain_probe
+from harness.images.recipe import load_recipe
 from harness.images.requirements import require_packages
 from harness.images.workshop import Workshop
 
@@ -112,6 +115,10 @@ class Images:
         require_packages()
         built = obtain_guest(self.workshop, kernel.built)
         return GuestImage(kernel.vmlinuz, built.initrd, built.erofs, kernel.release)
+
+    def ap_probe(self) -> Path:
+        """Return the static program for AP hosts, for s390x."""
+        return obtain_ap_programs(self.workshop, load_recipe(ApHostRecipe, "ap-host")) / "ap-probe"
 
     def ap_host(
         self, source: KernelSource | None = None, *, qemu: str = OUTER_QEMU, inner_qemu: str = ""

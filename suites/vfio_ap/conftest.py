@@ -11,14 +11,17 @@ from typing import Protocol
 import pytest
 
 from harness.ap.ap_host import ApHost
+from harness.ap.plot import Plot
 from harness.ap.spec import LABEL, inner_spec
 from harness.ap.workbench import Workbench
 from harness.lab.ap import ApLab
+from harness.lab.ap_plot import open_plot
 from harness.lab.hosts import OFF, methods
 from harness.lab.parts import Parts
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
 from harness.model.ap_mask import ApMask
+from harness.settings import SETTINGS
 from harness.suite_fixtures import Launch, parts_of
 
 
@@ -38,6 +41,8 @@ FREED = ApMask.full() - ApMask.of([5, 6])
 @pytest.fixture(scope="session")
 def ap_lab(parts: Parts, shared_evidence: Callable[[str], Path]) -> ApLab:
     """Opens AP hosts of the kernel and the QEMU of this run."""
+    if parts.settings.host != "virtual":
+        pytest.skip("changes the adapters of its host: needs the AP host of the lab")
     wanted = parts.settings.saved_state
     ways = () if wanted == OFF else methods(wanted)
     return ApLab(parts.ap_host, ways=ways, work=shared_evidence("ap-lab"))
@@ -126,7 +131,7 @@ def needs_driver_override(workbench: Workbench) -> None:
         pytest.skip("needs driver_override of AP queues: a kernel from 6.19 on would enable this")
 
 
-STATES = ("ap", "by_domain", "by_adapter", "freed", "by_file")
+STATES = ("ap", "by_domain", "by_adapter", "freed", "plot", "by_file")
 """Fixtures that begin with a state of the masks: tests that want the same follow one another."""
 
 
@@ -137,13 +142,18 @@ ON_A_HOST = frozenset({"ap_lab", "ap_host", "cdev_ap_host", "workbench"})
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Say on every result what of the host is real."""
     ours = item.path.parent == Path(__file__).parent
-    if ours and not ON_A_HOST.isdisjoint(getattr(item, "fixturenames", ())):
+    virtual = item.config.stash[SETTINGS].host == "virtual"
+    wanted = ON_A_HOST | {"plot"} if virtual else ON_A_HOST
+    if ours and not wanted.isdisjoint(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.label(LABEL))
 
 
 def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
     """Say which kernel and which QEMU are judged on AP hosts."""
-    image = parts_of(config).ap_host
+    parts = parts_of(config)
+    if parts.settings.host != "virtual":
+        return {}
+    image = parts.ap_host
     return {
         "AP host kernel": f"{image.release} ({LABEL})",
         "QEMU in the AP host": f"{image.inner_qemu.label} {image.inner_qemu.version}",
@@ -161,6 +171,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     for at, item in zip(ours, sorted((items[at] for at in ours), key=state), strict=True):
         items[at] = item
+
+
+# -- any host ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def leased(parts: Parts, shared_evidence: Callable[[str], Path]) -> Iterator[Plot]:
+    """Queues of an IBM Z host that nobody uses."""
+    run = str(shared_evidence("plot"))
+    with open_plot(parts.settings.host, helper=parts.images.ap_probe(), run=run) as plot:
+        yield plot
+
+
+@pytest.fixture
+def plot(parts: Parts, request: pytest.FixtureRequest) -> Iterator[Plot]:
+    """Queues that are with vfio_ap and in no device, on whatever host there is."""
+    if parts.settings.host == "virtual":
+        bench: Workbench = request.getfixturevalue("freed")
+        found = Plot(bench.attributes, (5, 6), tuple(bench.domains))
+    else:
+        found = request.getfixturevalue("leased")
+    yield found
+    found.clear()
 
 
 # -- a host whose vfio has files of devices ---------------------------------------------------

@@ -129,6 +129,20 @@ def test_an_unbound_queue_stays_unbound(ap: Workbench) -> None:
     assert ap.bus.driver("05.0004") == ""
 
 
+# -- ap-override-outlives-its-queue.md --------------------------------------------------------
+
+
+@pytest.mark.usefixtures("needs_driver_override")
+def test_an_override_goes_with_its_queue(open_ap_host: OpenApHost) -> None:
+    """When a queue with a driver override leaves, masks can be written again."""
+    bench = Workbench(open_ap_host(name="overridden"))
+    bench.settle(apmask=ApMask.full(), aqmask=ApMask.full())
+    bench.override("05.0004", "vfio_ap")
+    bench.unplug(5)
+
+    assert bench.attributes.write("/sys/bus/ap/apmask", "-6") == ""
+
+
 # -- ap-aqic-at-unplug.md ---------------------------------------------------------------------
 
 

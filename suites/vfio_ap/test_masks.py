@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.ap.ap_host import ApHost
 from harness.ap.workbench import Workbench
 from harness.model.ap_mask import ApMask
 from harness.testing import must_fail
+from suites.vfio_ap.conftest import OpenApHost
 
 FULL = "0x" + 64 * "f"
 EMPTY = "0x" + 64 * "0"
@@ -94,6 +96,30 @@ def test_an_accepted_mask_is_noticed(ap: Workbench) -> None:
     """A mask that is right is not refused."""
     with must_fail():
         check_refused(ap, "apmask", "-5")
+
+
+# -- at boot ----------------------------------------------------------------------------------
+
+
+def check_at_boot(host: ApHost, wanted: tuple[str, str]) -> None:
+    """The masks of a host that has just come up are *wanted*."""
+    seen = tuple(host.read_text(f"/sys/bus/ap/{name}").strip() for name in ("apmask", "aqmask"))
+    assert seen == wanted, " ".join(seen)
+
+
+@pytest.mark.rule("AP-05")
+def test_masks_can_be_given_at_boot(open_ap_host: OpenApHost) -> None:
+    """ap.apmask= and ap.aqmask= take the same texts; a relative one begins with no bit at all."""
+    host = open_ap_host(append="ap.apmask=0xffff ap.aqmask=+0-3,+0x47", name="masked")
+
+    check_at_boot(host, (left("ffff"), str(ApMask.of([0, 1, 2, 3, 0x47]))))
+
+
+@pytest.mark.negative_control("AP-05")
+def test_a_host_without_such_words_is_noticed(open_ap_host: OpenApHost) -> None:
+    """A relative text that began with all bits would leave them all."""
+    with must_fail():
+        check_at_boot(open_ap_host(name="plain"), (left("ffff"), FULL))
 
 
 # -- whose a queue is -------------------------------------------------------------------------
