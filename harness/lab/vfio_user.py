@@ -177,17 +177,21 @@ class Stage:
 
 
 def _find(seats: Sequence[Seat]) -> str:
-    """Return the shell text that waits for the functions at *seats* and lets them decode."""
-    signs, enable = [], []
+    """Return the shell text that waits for the functions at *seats* and lets them decode.
+
+    A function shows itself before the kernel has found room for its BARs, and says nothing
+    when it has. But it holds a lock until then, which looking at the bus again waits for.
+    """
+    signs, settle, enable = [], [], []
     for seat in seats:
-        number = seat.addr.partition(".")[2] or "0"
-        function = function_behind(seat.port).removesuffix("0") + number
-        # ``config`` is there before the kernel has found room for the BARs.
-        sign = f"resource{seat.device.bars[0].index}" if seat.device.bars else "config"
-        signs.append(f"{function}/{sign}")
+        port = function_behind(seat.port)
+        function = port.removesuffix("0") + (seat.addr.partition(".")[2] or "0")
+        signs.append(f"{function}/config")
+        buses = f"{port.rpartition('/')[0]}/pci_bus/*/rescan"
+        settle.append(f"for b in {buses}; do echo 1 > $b; done")
         enable.append(f"for f in {function}; do echo 1 > $f/enable; done")
     wait = shlex.join(["probe", "await", "--timeout", str(_LONGEST), *signs])
-    return "\n".join(["set -e", f"{wait} > /dev/null", *enable])
+    return "\n".join(["set -e", f"{wait} > /dev/null", *dict.fromkeys(settle), *enable])
 
 
 def assign(

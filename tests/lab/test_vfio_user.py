@@ -10,14 +10,12 @@ from typing import Any, cast
 import pytest
 
 from harness.device.device import Device
-from harness.device.spec import BarSpec
 from harness.errors import Unreachable
 from harness.lab import vfio_user as module
 from harness.lab.parts import Parts
 from harness.lab.plugged import Seat
 from harness.lab.vfio_user import FALLBACK, Stage, parts_with_devices, shared_memory
 from harness.machine.command import MachineSpec, Sockets, command_line
-from harness.model.pci import BarKind
 from harness.model.version import QemuVersion
 from harness.settings import Settings
 
@@ -105,23 +103,25 @@ def test_devices_are_plugged_in_order_and_waited_for_together() -> None:
 
     assert log[:3] == ["add virtual", "add physical", "add alone"]
     behind = "/sys/bus/pci/devices/0000:00:09.0/0000:*:00"
-    assert f"'{behind}.1/config' '{behind}.0/config'" in log[3], "no BARs: nothing to wait for"
+    assert f"'{behind}.1/config' '{behind}.0/config'" in log[3]
     assert f"for f in {behind}.1; do echo 1 > $f/enable; done" in log[3]
     multi = [device.options.get("multifunction", False) for device in here.host.machine.added]  # type: ignore[attr-defined]
     assert multi == [True, True, False]
 
 
-def test_a_device_is_there_when_its_bars_have_room() -> None:
-    class WithBar(Device):
-        bars = (BarSpec(2, BarKind.MEM32, 0x1000),)
-
+def test_the_kernel_has_found_room_for_bars_before_they_are_switched_on() -> None:
     log: list[str] = []
     here = stage(log)
 
-    here.plug(Seat("one", WithBar(), "rp0"))
+    here.plug(Seat("one", Device(), "rp0"))
     here.close()
 
-    assert "/0000:*:00.0/resource2'" in log[1]
+    wait, settle, enable = log[1].splitlines()[1:]
+    assert wait.startswith("probe await ")
+    assert settle == (
+        "for b in /sys/bus/pci/devices/0000:00:08.0/pci_bus/*/rescan; do echo 1 > $b; done"
+    )
+    assert enable.endswith("echo 1 > $f/enable; done")
 
 
 def test_the_machine_ends_before_its_devices() -> None:
