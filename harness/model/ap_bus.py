@@ -15,6 +15,8 @@ from harness.model.ap_kernel import DEFAULT_DRIVER, VFIO_AP, CardDevice, Draft, 
 from harness.model.ap_mask import ApMask
 from harness.model.ap_matrix import ApMatrix
 
+OVERRIDE_STAYS = "a queue went with its driver override, which the bus goes on counting"
+"""No mask can be written any more until the next boot (7.2.13)."""
 _INTEGER = re.compile(r"\s*([+-]?[0-9]+)")
 
 
@@ -215,6 +217,8 @@ def _remove_card(draft: Draft, adapter: int) -> None:
 
 
 def _remove_queue_device(draft: Draft, apqn: Apqn) -> None:
+    if draft.state.queues[apqn].override:
+        draft.hazards.append(f"{OVERRIDE_STAYS}: {apqn}")
     if draft.state.queues[apqn].driver is not None:
         detach(draft, apqn)
     draft.set(queues={name: one for name, one in draft.state.queues.items() if name != apqn})

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.model.ap_bus import OVERRIDE_STAYS
 from harness.model.ap_errno import Errno
 from harness.model.ap_hardware import ApHardware, Card
 from harness.model.ap_id import Apqn
@@ -468,7 +469,8 @@ def test_masks_and_overrides_exclude_each_other() -> None:
 
 
 def test_an_override_that_goes_with_its_card_bars_the_masks_for_ever() -> None:
-    state = run(booted(HARDWARE, NEW), override(QUEUE, "vfio_ap\n"), UnplugCard(5), scan()).state
+    gone = run(booted(HARDWARE, NEW), override(QUEUE, "vfio_ap\n"), UnplugCard(5), scan())
 
-    assert not any(queue.override for queue in state.queues.values())
-    assert set_apmask("-6\n").apply(state).errno is Errno.EINVAL
+    assert gone.hazards == (f"{OVERRIDE_STAYS}: {QUEUE}",)
+    assert not any(queue.override for queue in gone.state.queues.values())
+    assert set_apmask("-6\n").apply(gone.state).errno is Errno.EINVAL
