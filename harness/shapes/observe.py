@@ -96,30 +96,34 @@ def observe(qemu: Build, shape: Shape) -> Observation:
 
 
 def observe_all(qemu: Build, shapes: Sequence[Shape], *, together: int = 8) -> list[Observation]:
-    """Judge *shapes*, up to *together* in one machine; those QEMU must refuse alone.
-
-    What is wrong in company is judged again alone: only if that is well, company is to blame.
-    """
-    alone: list[int] = []
+    """Judge *shapes*, up to *together* in one machine; those QEMU must refuse alone."""
+    found: dict[int, Observation] = {}
     legal: list[int] = []
     for number, shape in enumerate(shapes):
-        refused = refusal_of(shape, qemu.version) is not None
-        (alone if refused or known_crash(shape) else legal).append(number)
-    found: dict[int, Observation] = {}
+        if refusal_of(shape, qemu.version) is not None or known_crash(shape):
+            found[number] = observe(qemu, shape)
+        else:
+            legal.append(number)
     while legal:
         count = how_many_fit([shapes[number] for number in legal], together)
         batch, legal = legal[:count], legal[count:]
-        company = tuple(shapes[number] for number in batch)
-        for number, one in zip(batch, observe_together(qemu, company), strict=True):
-            found[number] = replace(one, beside=company) if one.problem else one
-        if len(batch) > 1:
-            alone += [number for number in batch if found[number].problem]
-    for number in alone:
-        again = observe(qemu, shapes[number])
-        # A shape that is wrong only beside others is still wrong.
-        if number not in found or again.problem or len(found[number].beside) == 1:
-            found[number] = again
+        seen = _observe_company(qemu, [shapes[number] for number in batch])
+        found |= dict(zip(batch, seen, strict=True))
     return [found[number] for number in range(len(shapes))]
+
+
+def _observe_company(qemu: Build, shapes: Sequence[Shape]) -> list[Observation]:
+    """Judge *shapes* in one machine; who is wrong there is judged again, alone.
+
+    Is nobody wrong alone, then what is wrong is what they are beside each other.
+    """
+    seen = observe_together(qemu, shapes)
+    if len(shapes) == 1 or not any(one.problem for one in seen):
+        return seen
+    again = [observe(qemu, one.shape) if one.problem else one for one in seen]
+    if any(one.problem for one in again):
+        return again
+    return [replace(one, beside=tuple(shapes)) if one.problem else one for one in seen]
 
 
 def observe_together(qemu: Build, shapes: Sequence[Shape]) -> list[Observation]:

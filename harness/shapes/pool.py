@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO, Final, Protocol
 
@@ -20,6 +20,7 @@ from harness.shapes.observe import Build
 from harness.shapes.run import CHUNK, ChunkResult, run_chunk
 from harness.shapes.worker import READY
 
+WORKER: Final = (sys.executable, "-m", "harness.shapes.worker")
 _SLICE: Final = 0.2
 """Seconds between two looks at the workers."""
 _LONGEST: Final = 1200.0
@@ -72,21 +73,22 @@ class Pool:
     """Judges chunks in *jobs* processes; a context manager.
 
     :param spec: name of the build, see `QemuBuild.resolve`.
+    :param worker: how a worker is started, before build and seed.
     """
 
-    def __init__(self, spec: str, seed: int, jobs: int) -> None:
+    def __init__(self, spec: str, seed: int, jobs: int, *, worker: Sequence[str] = WORKER) -> None:
         self._answers: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         self._workers: list[subprocess.Popen[bytes]] = []
-        argv = [sys.executable, "-m", "harness.shapes.worker", spec, str(seed)]
+        argv = [*worker, spec, str(seed)]
         try:
             for number in range(jobs):
-                worker = process.start(
+                child = process.start(
                     argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
                 )
-                self._workers.append(worker)
-                assert worker.stdout is not None
+                self._workers.append(child)
+                assert child.stdout is not None
                 threading.Thread(
-                    target=self._listen, args=(number, worker.stdout), daemon=True
+                    target=self._listen, args=(number, child.stdout), daemon=True
                 ).start()
         except BaseException:
             self.close()
