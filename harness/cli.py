@@ -477,10 +477,13 @@ def _shapes(
     raise typer.Exit(EXIT_FAILED if outcome.failures else 0)
 
 
-app.add_typer(ap_app, name="ap")
-app.add_typer(device_app, name="device")
-app.add_typer(images_app, name="images")
-app.add_typer(state_app, name="state")
+for _name, _group in {
+    "ap": ap_app,
+    "device": device_app,
+    "images": images_app,
+    "state": state_app,
+}.items():
+    app.add_typer(_group, name=_name)
 
 
 def main() -> None:
