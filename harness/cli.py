@@ -12,10 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.ap_app import app as ap_app
-from harness.commands.device_app import app as device_app
-from harness.commands.images_app import app as images_app
-from harness.commands.state_app import app as state_app
+from harness.commands.groups import GROUPS
 from harness.errors import ConfigError, HarnessError, MissingPackage
 
 EXIT_FAILED = 1
@@ -475,12 +472,7 @@ def _shapes(
     raise typer.Exit(EXIT_FAILED if outcome.failures else 0)
 
 
-for _name, _group in {
-    "ap": ap_app,
-    "device": device_app,
-    "images": images_app,
-    "state": state_app,
-}.items():
+for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 
 
