@@ -137,6 +137,8 @@ class Served:
         text = str(self.socket)
         if len(text.encode()) > _PATH_MOST:
             raise ConfigError(f"{text}: a socket's path has at most {_PATH_MOST} bytes")
+        if self.socket.is_socket() and not _is_bound(text):
+            self.socket.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(text)
@@ -168,6 +170,12 @@ class Served:
                     self.failures.append(failure)
                 finally:
                     self._session = None
+
+
+def _is_bound(path: str) -> bool:
+    """Say whether a process has the socket at *path*, without connecting to it."""
+    lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    return any(line.endswith(f" {path}") for line in lines)
 
 
 def serve(device: Device, path: Path | None = None, session: SessionMaker = Session) -> Served:

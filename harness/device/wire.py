@@ -115,7 +115,8 @@ class Wire:
                 if fds:
                     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
                     data = data[self._socket.sendmsg([data], [rights]) :]
-                self._socket.sendall(data)
+                if data:  # a send of nothing to who has gone is an error, too
+                    self._socket.sendall(data)
         except OSError as error:
             raise PeerGone(f"the connection is closed: {error}") from error
 

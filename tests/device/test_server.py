@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -271,6 +272,26 @@ def test_a_path_that_is_too_long_for_a_socket_is_told(device: Device, tmp_path: 
 def test_a_path_that_cannot_be_bound_is_told(device: Device, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot listen"):
         serve(device, tmp_path / "missing" / "socket")
+
+
+def test_the_socket_of_a_server_that_is_no_more_is_taken_over(
+    device: Device, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+    with serve(device, path), Client(path) as client:
+        assert client.info()
+
+
+def test_the_socket_of_a_server_that_lives_is_left_alone(served: Served) -> None:
+    with pytest.raises(ConfigError, match="cannot listen"):
+        serve(Device(), served.socket)
+
+    assert served.clients == 0
+    with Client(served.socket) as client:
+        assert client.info()
 
 
 def test_qemu_is_told_where_it_is(served: Served) -> None:
