@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +74,8 @@ class Rsp:
         self._log = RspLog(log)
         self._selected = ""
         self._waits = False
+        self._owed: list[str] = []
+        """Packets sent with the last `resume` that were not acknowledged yet."""
         self._sending = threading.Lock()
 
     # -- session ------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class Rsp:
 
     def write_register(self, number: int, value: int, *, width: int = 8) -> None:
         """Set one register, *width* bytes, big-endian."""
-        self._expect_ok(f"P{number:x}={value.to_bytes(width, 'big').hex()}")
+        self._expect_ok(register_packet(number, value, width=width))
 
     def read_memory(self, address: int, size: int) -> bytes:
         """Return memory at *address*, virtual unless inside `physical`.
@@ -137,8 +139,7 @@ class Rsp:
         :raise GdbFailed: nothing is mapped there.
         """
         for at in range(0, len(data), LARGEST_READ):
-            part = data[at : at + LARGEST_READ]
-            self._expect_ok(f"M{address + at:x},{len(part):x}:{part.hex()}")
+            self._expect_ok(write_packet(address + at, data[at : at + LARGEST_READ]))
 
     @contextlib.contextmanager
     def physical(self) -> Iterator[None]:
@@ -175,9 +176,14 @@ class Rsp:
             raise WaitTimeout(f"{self.name}: one step did not end within {timeout:g} s")
         return stop
 
-    def resume(self) -> None:
-        """Let it go on; `wait_stop` is next."""
-        self._send("c")
+    def resume(self, *, after: Sequence[str] = ()) -> None:
+        """Let it go on; `wait_stop` is next.
+
+        :param after: packets that are sent before, all at once; `wait_stop` hears whether they
+            were done.
+        """
+        self._send(*after, "c")
+        self._owed = list(after)
         self._waits = True
 
     # -- while it runs ----------------------------------------------------------------------------
@@ -193,7 +199,15 @@ class Rsp:
         """
         if not self._waits:
             raise self._failed("wait", "it was not told to go on")
-        said = self._receive(time.monotonic() + timeout)
+        deadline = time.monotonic() + timeout
+        while self._owed:
+            said = self._receive(deadline)
+            if said is None:
+                return None
+            if said != "OK":
+                raise self._failed(self._owed[0], said)
+            del self._owed[0]
+        said = self._receive(deadline)
         if said is None:
             return None
         stop = self._stop_of("c", said)
@@ -208,21 +222,46 @@ class Rsp:
         :raise WaitTimeout: no answer.
         :raise GdbGone: the connection ended.
         """
-        if self._waits:
-            raise self._failed(question, "the machine runs: nothing but an interrupt can be said")
-        self._send(question)
-        said = self._receive(time.monotonic() + timeout)
-        if said is None:
-            raise WaitTimeout(
-                f"{self.name}: no answer to {_short(question)} within {timeout:g} s",
-                evidence=self._log.path,
-            )
-        return said
+        return self.ask_all([question], timeout=timeout)[0]
 
-    def _send(self, text: str) -> None:
+    def ask_all(self, questions: Sequence[str], *, timeout: float = ANSWER) -> list[str]:
+        """Send packets at once; return the answers, refusals among them.
+
+        :raise WaitTimeout: one did not come.
+        """
+        if self._waits:
+            raise self._failed(
+                questions[0], "the machine runs: nothing but an interrupt can be said"
+            )
+        self._send(*questions)
+        deadline = time.monotonic() + timeout
+        answers = []
+        for question in questions:
+            said = self._receive(deadline)
+            if said is None:
+                raise WaitTimeout(
+                    f"{self.name}: no answer to {_short(question)} within {timeout:g} s",
+                    evidence=self._log.path,
+                )
+            answers.append(said)
+        return answers
+
+    def do_all(self, commands: Sequence[str]) -> None:
+        """Send packets at once, each of which must be done.
+
+        :raise GdbFailed: one was refused.
+        """
+        if not commands:
+            return
+        for command, said in zip(commands, self.ask_all(commands), strict=True):
+            if said != "OK":
+                raise self._failed(command, said)
+
+    def _send(self, *texts: str) -> None:
         self.exchanges += 1
-        self._log.note(">", text)
-        self._send_raw(encode_packet(text.encode("latin-1")))
+        for text in texts:
+            self._log.note(">", text)
+        self._send_raw(b"".join(encode_packet(text.encode("latin-1")) for text in texts))
 
     def _send_raw(self, data: bytes) -> None:
         try:
@@ -263,9 +302,10 @@ class Rsp:
             raise self._failed(question, said)
 
     def _bytes_of(self, question: str, said: str) -> bytes:
-        if len(said) % 2 == 0 and said and re.fullmatch(r"[0-9a-fA-F]*", said):
-            return bytes.fromhex(said)
-        raise self._failed(question, said)
+        found = bytes_in(said)
+        if found is None:
+            raise self._failed(question, said)
+        return found
 
     def _stop_of(self, question: str, said: str) -> Stop:
         if said[:1] in ("W", "X"):
@@ -284,6 +324,22 @@ class Rsp:
 
     def _gone(self, why: str) -> GdbGone:
         return GdbGone(f"{self.name}: the gdbstub is gone", seen=why, evidence=self._log.path)
+
+
+def register_packet(number: int, value: int, *, width: int = 8) -> str:
+    """Return the packet that sets a register."""
+    return f"P{number:x}={value.to_bytes(width, 'big').hex()}"
+
+
+def write_packet(address: int, data: bytes) -> str:
+    """Return the packet that writes memory, at most `LARGEST_READ` bytes."""
+    return f"M{address:x},{len(data):x}:{data.hex()}"
+
+
+def bytes_in(answer: str) -> bytes | None:
+    """Return what was read, None if it was refused."""
+    good = len(answer) % 2 == 0 and re.fullmatch(r"[0-9a-fA-F]+", answer)
+    return bytes.fromhex(answer) if good else None
 
 
 def _short(question: str) -> str:

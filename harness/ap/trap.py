@@ -21,7 +21,7 @@ from typing import TypeVar
 from harness.ap.adapters import ApInstructions
 from harness.ap.cpu import PSW_ADDRESS, PT_REGS_SIZE, Registers, Trapped
 from harness.ap.emulate import Foreign, execute
-from harness.ap.rsp import GdbGone, Rsp, Stop
+from harness.ap.rsp import GdbGone, Rsp, Stop, bytes_in, register_packet, write_packet
 from harness.errors import HarnessError, MachineError, WaitTimeout
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class TrapLoop:
         self._first = first
         self._breakpoints: dict[int, AtBreakpoint] = {}
         self._watchpoints: dict[int, AtBreakpoint] = {}
+        self._likely: tuple[tuple[int, int], ...] = ()
+        """Where the last trap was: address and size of its frame, of its instruction."""
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._ending = False
@@ -243,12 +245,14 @@ class TrapLoop:
                 if stop is None:
                     continue
                 began = time.perf_counter()
-                if stop.is_trap:
-                    self._at_trap(stop)
-                if not self._obey():
-                    break
+                last = self._at_trap(stop) if stop.is_trap else []
+                if self._ending or self._held or not self._orders.empty():
+                    self._rsp.do_all(last)
+                    last = []
+                    if not self._obey():
+                        break
+                self._rsp.resume(after=last)
                 self.statistics.seconds.append(time.perf_counter() - began)
-                self._rsp.resume()
         except GdbGone as error:  # the machine ended, which its own guards tell
             log.debug("%s: %s", self.name, error)
         except BaseException as error:
@@ -276,44 +280,56 @@ class TrapLoop:
                 self._held = order.holds
             order.done.set()
 
-    def _at_trap(self, stop: Stop) -> None:
-        self._rsp.select(stop.thread)
-        registers = Registers.parse(self._rsp.read_registers())
+    def _at_trap(self, stop: Stop) -> list[str]:
+        """Do what is to be done at this stop; return the packets that are to be sent last.
+
+        Each round trip is two switches between processes, which on a busy computer take most
+        of the time. So where the last trap was is read again along with the registers.
+        """
+        rsp, memory = self._rsp, _KernelMemory(self._rsp)
+        rsp.select(stop.thread)
+        answers = rsp.ask_all(["g", *(f"m{at:x},{size:x}" for at, size in self._likely)])
+        for place, answer in zip(self._likely, answers[1:], strict=True):
+            memory.expect(place, bytes_in(answer))
+        registers = Registers.parse(bytes_in(answers[0]) or b"")
         watched = next((stop.fields[key] for key in _WATCHED if key in stop.fields), None)
         if watched is not None:
             action = self._watchpoints.get(int(watched, 16))
             if action is not None:
-                action(Standing(self._rsp, stop, registers))
+                action(Standing(rsp, stop, registers))
         elif registers.address == self._illegal_op:
-            self._at_illegal_op(registers)
+            return self._at_illegal_op(registers, memory)
         elif registers.address in self._breakpoints:
             self._at_breakpoint(stop, registers)
         else:
             # A breakpoint that was taken away meanwhile.
             log.debug("%s: stopped at %#x: %s", self.name, registers.address, stop.fields)
+        return []
 
-    def _at_illegal_op(self, registers: Registers) -> None:
+    def _at_illegal_op(self, registers: Registers, memory: _KernelMemory) -> list[str]:
         # A breakpoint is a bare address, and programs have addresses of their own.
         if registers.in_user_space:
             self.statistics.foreign["user space"] += 1
             self._step_over(self._illegal_op)
-            return
+            return []
         frame = registers.gprs[_ARGUMENT]
-        trapped = Trapped.parse(self._rsp.read_memory(frame, PT_REGS_SIZE))
-        outcome = execute(trapped, self.adapters, _KernelMemory(self._rsp))
+        trapped = Trapped.parse(memory.read(frame, PT_REGS_SIZE))
+        outcome = execute(trapped, self.adapters, memory)
         if isinstance(outcome, Foreign):
             self.statistics.foreign[outcome.why] += 1
             self._step_over(self._illegal_op)
-            return
+            return []
+        self._likely = ((frame, PT_REGS_SIZE), (trapped.instruction_address, trapped.length))
         if self._first is not None and outcome.name != "PLO test":
             first, self._first = self._first, None
             first(self._rsp)
-        for address, data in outcome.writes:
-            self._rsp.write_memory(address, data)
-        offset, data = outcome.after.changed_part()
-        self._rsp.write_memory(frame + offset, data)
-        self._rsp.write_register(PSW_ADDRESS, registers.gprs[_RETURN])
         self.statistics.executed[outcome.name] += 1
+        offset, data = outcome.after.changed_part()
+        return [
+            *(write_packet(address, stored) for address, stored in outcome.writes),
+            write_packet(frame + offset, data),
+            register_packet(PSW_ADDRESS, registers.gprs[_RETURN]),
+        ]
 
     def _at_breakpoint(self, stop: Stop, registers: Registers) -> None:
         address = registers.address
@@ -333,11 +349,18 @@ class TrapLoop:
 
 
 class _KernelMemory:
-    """Virtual memory of the processor that stopped."""
+    """Virtual memory of the processor that stopped, for as long as it stands still."""
 
     def __init__(self, rsp: Rsp) -> None:
         self._rsp = rsp
+        self._known: dict[tuple[int, int], bytes] = {}
+
+    def expect(self, place: tuple[int, int], content: bytes | None) -> None:
+        """Keep what was read already; None: it could not be."""
+        if content is not None and len(content) == place[1]:
+            self._known[place] = content
 
     def read(self, address: int, size: int) -> bytes:
         """Return *size* bytes."""
-        return self._rsp.read_memory(address, size)
+        known = self._known.get((address, size))
+        return self._rsp.read_memory(address, size) if known is None else known

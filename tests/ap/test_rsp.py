@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.ap.rsp import LARGEST_READ, GdbFailed, GdbGone, Rsp
+from harness.ap.rsp import (
+    LARGEST_READ,
+    GdbFailed,
+    GdbGone,
+    Rsp,
+    register_packet,
+    write_packet,
+)
 from harness.ap.rsp_log import FIRST, LAST, RspLog
 from harness.ap.rsp_packet import encode_packet
 from harness.errors import HarnessError, WaitTimeout
@@ -224,3 +231,38 @@ def test_no_log_is_kept_without_a_path() -> None:
     log = RspLog(None)
     log.note(">", "g")
     log.close()
+
+
+def test_questions_that_are_asked_at_once_are_answered_in_order(stub: Session) -> None:
+    rsp, fake = stub
+    fake.put(0x10, b"seen")
+
+    assert rsp.ask_all(["m10,4", "m99,1", "?"]) == ["7365656e", "E14", "T05thread:p01.01;"]
+
+
+def test_what_must_be_done_before_the_machine_goes_on_is_done(stub: Session) -> None:
+    rsp, fake = stub
+    rsp.resume(after=[write_packet(0x10, b"new"), register_packet(1, 0x77)])
+    rsp.interrupt()
+
+    stop = rsp.wait_stop(timeout=10)
+    assert stop is not None and stop.signal == 2
+    assert (fake.get(0x10, 3), fake.registers[1]) == (b"new", 0x77)
+
+
+def test_what_could_not_be_done_before_it_went_on_is_told(stub: Session) -> None:
+    rsp, fake = stub
+    fake.answers["P1=0000000000000077"] = "E22"
+    rsp.resume(after=[write_packet(0x10, b"new"), register_packet(1, 0x77)])
+
+    with pytest.raises(GdbFailed, match=r"P1=(.|\n)*E22"):
+        rsp.wait_stop(timeout=10)
+
+
+def test_one_refusal_of_many_is_told(stub: Session) -> None:
+    rsp, fake = stub
+    fake.answers["z0,10,2"] = "E01"
+    rsp.do_all([])
+
+    with pytest.raises(GdbFailed, match="z0,10,2"):
+        rsp.do_all(["Z0,10,2", "z0,10,2"])

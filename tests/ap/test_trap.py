@@ -307,3 +307,50 @@ def test_ending_lets_go_of_the_machine_and_can_be_done_twice(
 ) -> None:
     loop.end()
     loop.end()
+
+
+def test_the_same_place_costs_two_trips_from_the_second_time_on(
+    stub: tuple[Rsp, FakeStub], loop: TrapLoop, adapters: Adapters
+) -> None:
+    rsp, fake = stub
+    for _ in range(2):
+        fake.happen(lambda it: trap(it, b"\xb2\xaf\0\0", QUEUE.value))
+    after(fake, 3)
+    before = rsp.exchanges
+    fake.happen(lambda it: trap(it, b"\xb2\xaf\0\0", QUEUE.value))
+    after(fake, 4)
+
+    assert adapters.mark == 3
+    assert rsp.exchanges - before == 2
+
+
+def test_another_instruction_at_the_same_address_is_read_anew(
+    stub: tuple[Rsp, FakeStub], loop: TrapLoop, adapters: Adapters
+) -> None:
+    _, fake = stub
+    fake.happen(lambda it: trap(it, b"\xb2\xaf\0\0", QUEUE.value))
+    fake.happen(lambda it: trap(it, b"\xb9\x3c\0\0", QUEUE.value))
+    after(fake, 3)
+
+    assert (adapters.mark, loop.statistics.foreign) == (1, {"b93c0000": 1})
+
+
+def test_a_frame_that_is_gone_is_not_missed(
+    stub: tuple[Rsp, FakeStub], loop: TrapLoop, adapters: Adapters
+) -> None:
+    _, fake = stub
+    fake.happen(lambda it: trap(it, b"\xb2\xaf\0\0", QUEUE.value))
+
+    def elsewhere(it: FakeStub) -> str:
+        it.memory.clear()
+        reply = trap(it, b"\xb2\xaf\0\0", QUEUE.value)
+        frame = {at + 0x10000: it.memory.pop(at) for at in range(FRAME, FRAME + PT_REGS_SIZE)}
+        it.memory.update(frame)
+        it.registers[2 + 2] += 0x10000
+        return reply
+
+    fake.happen(elsewhere)
+    after(fake, 3)
+
+    assert adapters.mark == 2
+    loop.check()
