@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -254,3 +255,11 @@ def bare(with_qemu: Workbench, resident_machine: Machine) -> Iterator[Machine]:
     plugged = resident_machine.qmp.execute("qom-list", {"path": "/machine/peripheral"})
     for name in (entry["name"] for entry in plugged if entry["name"] != "type"):
         resident_machine.remove_device(name)
+
+
+@pytest.fixture
+def cdev_machine(cdev_ap_host: ApHost, evidence: Path) -> Iterator[Machine]:
+    """A paused machine with the iommufd backend ``io0``, on the host with files of devices."""
+    spec = replace(inner_spec("cdev"), objects=("iommufd,id=io0",))
+    with cdev_ap_host.launch(spec, evidence=evidence) as machine:
+        yield machine

@@ -6,15 +6,12 @@ version is in docs/findings/ap-*.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from harness.ap.ap_host import ApHost
 from harness.ap.matrix_device import MatrixDevice
 from harness.ap.workbench import Workbench
-from harness.machine.command import Device, MachineSpec
+from harness.machine.command import Device
 from harness.machine.machine import Machine
 from harness.model.ap_mask import ApMask
 from suites.vfio_ap.conftest import FREED, OpenApHost
@@ -160,15 +157,19 @@ def test_unplugging_disables_no_interrupt_that_is_off(
     assert by_file.count_since(mark, "AQIC", "05.0004") == 0
 
 
-@pytest.fixture
-def cdev_machine(cdev_ap_host: ApHost, evidence: Path) -> Iterator[Machine]:
-    """A paused machine with an iommufd backend."""
-    spec = MachineSpec(
-        "cdev", accel="kvm", machine="s390-ccw-virtio", cpu="host", memory_mib=64,
-        objects=("iommufd,id=io0",), paused=True,
-    )  # fmt: skip
-    with cdev_ap_host.launch(spec, evidence=evidence) as machine:
-        yield machine
+# -- ap-override-counter.md -------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("needs_driver_override")
+def test_a_lost_overridden_queue_frees_the_masks(open_ap_host: OpenApHost) -> None:
+    """When the only overridden queue has left the host, masks can be written again."""
+    bench = Workbench(open_ap_host(name="overridden"))
+    bench.settle(apmask=ApMask.full(), aqmask=ApMask.full())
+    assert bench.override("05.0004", "vfio_ap") == ""
+    bench.unplug(5)
+
+    error = bench.bus.write("apmask", "-6")
+    assert error == "", f"{error}, though no queue is overridden"
 
 
 # -- ap-warning-without-pgste.md --------------------------------------------------------------

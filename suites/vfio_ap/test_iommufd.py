@@ -6,6 +6,8 @@ import pytest
 
 from harness.ap.matrix_device import MatrixDevice
 from harness.ap.workbench import Workbench
+from harness.machine.command import Device
+from harness.machine.machine import Machine
 
 
 @pytest.fixture
@@ -71,3 +73,15 @@ def test_closing_frees_the_queues(by_file: Workbench, device: MatrixDevice) -> N
     client.do("close")
 
     assert by_file.bus.status("05.0004") == "assigned"
+
+
+@pytest.mark.rule("AP-17")
+def test_qemu_opens_the_device_by_file(
+    by_file: Workbench, cdev_machine: Machine, device: MatrixDevice
+) -> None:
+    """``device_add`` with ``iommufd=`` opens the device's own file: its queues are in use."""
+    cdev_machine.add_device(
+        Device("vfio-ap", "ap0", options={"sysfsdev": device.path, "iommufd": "io0"})
+    )
+
+    assert by_file.bus.status("05.0004") == "in use"
