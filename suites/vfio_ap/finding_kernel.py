@@ -16,8 +16,8 @@ from harness.machine.machine import Machine
 from harness.model.ap_mask import ApMask
 from suites.vfio_ap.conftest import FREED, OpenApHost
 
-LOCK_OF_KVM = 0x920
-"""Offset of ``lock`` in ``struct kvm`` of Debian's 6.12.107: with kvm NULL, an address."""
+LOCK_OF_KVM = {(6, 12): 0x920, (7, 2): 0x910}
+"""Offset of ``lock`` in ``struct kvm`` of Debian's kernels: with kvm NULL, an address."""
 
 
 # -- ap-lock-of-no-guest.md -------------------------------------------------------------------
@@ -25,15 +25,16 @@ LOCK_OF_KVM = 0x920
 
 def test_a_lost_adapter_takes_the_lock_of_nobody(freed: Workbench, ap_host: ApHost) -> None:
     """An adapter that leaves the host while no guest has it touches no ``struct kvm``."""
+    address = LOCK_OF_KVM.get((ap_host.kernel.major, ap_host.kernel.minor))
+    if address is None:
+        pytest.skip("needs to know where struct kvm has its lock in this kernel")
     freed.device().configure(adapters=(5, 6), domains=(4,))
 
-    with ap_host.watch_writes(LOCK_OF_KVM) as writes:
+    with ap_host.watch_writes(address) as writes:
         freed.unplug(6)
 
-    assert not writes, (
-        f"{len(writes)} writes to {LOCK_OF_KVM:#x}, NULL as a kvm, from "
-        + ", ".join(f"{address:#x}" for address in writes)
-    )
+    places = ", ".join(f"{place:#x}" for place in writes)
+    assert not writes, f"{len(writes)} writes to {address:#x}, NULL as a kvm, from {places}"
 
 
 # -- ap-guest-keeps-what-the-host-lost.md -----------------------------------------------------
@@ -157,26 +158,15 @@ def test_unplugging_disables_no_interrupt_that_is_off(
     assert by_file.count_since(mark, "AQIC", "05.0004") == 0
 
 
-# -- ap-override-counter.md -------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("needs_driver_override")
-def test_a_lost_overridden_queue_frees_the_masks(open_ap_host: OpenApHost) -> None:
-    """When the only overridden queue has left the host, masks can be written again."""
-    bench = Workbench(open_ap_host(name="overridden"))
-    bench.settle(apmask=ApMask.full(), aqmask=ApMask.full())
-    assert bench.override("05.0004", "vfio_ap") == ""
-    bench.unplug(5)
-
-    error = bench.bus.write("apmask", "-6")
-    assert error == "", f"{error}, though no queue is overridden"
-
-
 # -- ap-warning-without-pgste.md --------------------------------------------------------------
 
 
 def test_a_refused_machine_leaves_no_warning(freed: Workbench, ap_host: ApHost) -> None:
     """KVM_CREATE_VM that is refused for want of page status entries is no kernel bug."""
+    if not ap_host.exists("/proc/sys/vm/allocate_pgste"):
+        pytest.skip(
+            "needs a kernel that can refuse page status entries; Linux 7.2 has no such switch"
+        )
     ap_host.write_text("/proc/sys/vm/allocate_pgste", "0")
     freed.put_back_with(lambda: ap_host.write_text("/proc/sys/vm/allocate_pgste", "1"))
     mark = freed.log_mark()
