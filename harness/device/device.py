@@ -178,11 +178,11 @@ class Device:
 
     def ask_for_removal(self) -> bool:
         """Ask the client to give the device back; QEMU unplugs it."""
-        return self.irqs.types[protocol.REQ].fire(0)
+        return self.irqs.fire_type(protocol.REQ)
 
     def report_error(self) -> bool:
         """Report an uncorrectable error; QEMU stops the machine."""
-        return self.irqs.types[protocol.ERR].fire(0)
+        return self.irqs.fire_type(protocol.ERR)
 
     def dma_read(self, address: int, count: int, *, by_message: bool = False) -> bytes:
         """Read the client's memory.

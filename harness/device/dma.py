@@ -14,6 +14,7 @@ import fcntl
 import mmap
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -101,9 +102,14 @@ class Window:
 
 
 class DmaMap:
-    """The windows of one client. Used by the thread that serves it, read by any."""
+    """The windows of one client. Any thread may read and write through them.
+
+    The lock is not held while the client is asked: its answer may come behind a message that
+    changes the map.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._starts: list[int] = []
         self._windows: list[tuple[Window, _File | None]] = []
         self._files: dict[tuple[int, int, int], _File] = {}
@@ -111,7 +117,8 @@ class DmaMap:
     @property
     def windows(self) -> tuple[Window, ...]:
         """Return the windows, lowest first."""
-        return tuple(window for window, _ in self._windows)
+        with self._lock:
+            return tuple(window for window, _ in self._windows)
 
     def add(self, address: int, size: int, flags: int, offset: int, fds: list[int]) -> None:
         """Add a window; a descriptor that is kept is taken out of *fds*.
@@ -124,6 +131,10 @@ class DmaMap:
             raise Refused(f"DMA_MAP of {address:#x}: neither readable nor writable")
         if len(fds) > 1:
             raise Refused(f"DMA_MAP of {address:#x}: {len(fds)} descriptors, one is the most")
+        with self._lock:
+            self._add(address, size, flags, offset, fds)
+
+    def _add(self, address: int, size: int, flags: int, offset: int, fds: list[int]) -> None:
         if len(self._windows) >= protocol.MAX_DMA_MAPS:
             raise Refused(f"DMA_MAP of {address:#x}: too many mappings", errno.ENOSPC)
         at = bisect.bisect_left(self._starts, address)
@@ -155,11 +166,15 @@ class DmaMap:
         end = address + size
         if size == 0 or end > _TOP:
             raise Refused(f"DMA_UNMAP: no such range: {address:#x}, {size:#x} bytes")
+        with self._lock:
+            self._remove(address, end)
+
+    def _remove(self, address: int, end: int) -> None:
         first = bisect.bisect_left(self._starts, address)
         last = bisect.bisect_left(self._starts, end)
         cut = self._windows[max(0, first - 1) : last]
         if any(w.address < address < w.end or w.address < end < w.end for w, _ in cut):
-            raise Refused(f"DMA_UNMAP of {address:#x}, {size:#x} bytes: it cuts a mapping in two")
+            raise Refused(f"DMA_UNMAP of {address:#x} to {end:#x}: it cuts a mapping in two")
         gone = self._windows[first:last]
         del self._starts[first:last], self._windows[first:last]
         for _, file in gone:
@@ -168,11 +183,13 @@ class DmaMap:
 
     def clear(self) -> None:
         """Remove all, and let go of the client's memory."""
-        self._starts.clear()
-        self._windows.clear()
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        with self._lock:
+            self._starts.clear()
+            self._windows.clear()
+            for file in self._files.values():
+                file.users = 0
+                file.close()
+            self._files.clear()
 
     def read(
         self, address: int, count: int, ask: ReadByMessage, *, by_message: bool = False
@@ -183,11 +200,13 @@ class DmaMap:
         :raise DmaFault: not all of it is mapped for reading.
         """
         parts = []
-        for window, file, start, length in list(self._pieces(address, count, "readable")):
+        for window, file, start, length in self._checked(address, count, "readable"):
             if file is None or by_message:
                 parts.append(ask(start, length))
-            else:
-                parts.append(file.read(window.offset + start - window.address, length))
+                continue
+            with self._lock:
+                at = _still_there(file, window, start)
+                parts.append(file.read(at, length))
         return b"".join(parts)
 
     def write(
@@ -197,12 +216,20 @@ class DmaMap:
 
         :raise DmaFault: not all of it is mapped for writing.
         """
-        for window, file, start, length in list(self._pieces(address, len(data), "writable")):
+        for window, file, start, length in self._checked(address, len(data), "writable"):
             piece = data[start - address : start - address + length]
             if file is None or by_message:
                 ask(start, piece)
-            else:
-                file.write(window.offset + start - window.address, piece)
+                continue
+            with self._lock:
+                at = _still_there(file, window, start)
+                file.write(at, piece)
+
+    def _checked(
+        self, address: int, count: int, need: str
+    ) -> list[tuple[Window, _File | None, int, int]]:
+        with self._lock:
+            return list(self._pieces(address, count, need))
 
     def _pieces(
         self, address: int, count: int, need: str
@@ -245,3 +272,13 @@ class DmaMap:
         if not file.users:
             self._files = {key: f for key, f in self._files.items() if f is not file}
             file.close()
+
+
+def _still_there(file: _File, window: Window, address: int) -> int:
+    """Return where *address* is in *file*.
+
+    :raise DmaFault: the client took the memory away since the access was checked.
+    """
+    if not file.users:
+        raise DmaFault(f"DMA: {address:#x} was unmapped meanwhile")
+    return window.offset + address - window.address

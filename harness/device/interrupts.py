@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import select
+import threading
 from typing import Final
 
 from harness.device import protocol
@@ -120,6 +121,8 @@ class Interrupts:
     """The interrupts of one device."""
 
     def __init__(self, intx: int = 0, msi: int = 0, msix: int = 0, error: int = 0) -> None:
+        # Reentrant; held wherever an eventfd is used, so that none is closed under a signal.
+        self._lock = threading.RLock()
         counts = (intx, msi, msix, error, 1)
         self.types = tuple(IrqType(index, count) for index, count in enumerate(counts))
         self.asserted = False
@@ -139,29 +142,40 @@ class Interrupts:
 
     @intx_disabled.setter
     def intx_disabled(self, disabled: bool) -> None:
-        was, self._intx_disabled = self._intx_disabled, disabled
-        if was and not disabled and self.status:
-            self._fire_intx()
+        with self._lock:
+            was, self._intx_disabled = self._intx_disabled, disabled
+            if was and not disabled and self.status:
+                self._fire_intx()
 
     def fire(self, vector: int = 0) -> bool:
         """Signal a message-signalled vector, of MSI-X or else of MSI; or INTx once.
 
         :return: False if it is not enabled, or masked (then it stays pending).
         """
-        for index in (protocol.MSIX, protocol.MSI):
-            if self.types[index].enabled:
-                return self.types[index].fire(vector)
-        self._pulse = True
-        return self._fire_intx()
+        with self._lock:
+            for index in (protocol.MSIX, protocol.MSI):
+                if self.types[index].enabled:
+                    return self.types[index].fire(vector)
+            self._pulse = True
+            return self._fire_intx()
+
+    def fire_type(self, index: int) -> bool:
+        """Signal the first vector of one type: error or request.
+
+        :return: False if nobody listens.
+        """
+        with self._lock:
+            return self.types[index].fire(0)
 
     def set_line(self, asserted: bool) -> None:
         """Raise or lower INTx; a raised line fires again each time the client unmasks it."""
-        self.asserted = asserted
-        intx = self.types[protocol.INTX]
-        if not asserted:
-            intx.pending.discard(0)
-        elif 0 not in intx.masked:
-            self._fire_intx()
+        with self._lock:
+            self.asserted = asserted
+            intx = self.types[protocol.INTX]
+            if not asserted:
+                intx.pending.discard(0)
+            elif 0 not in intx.masked:
+                self._fire_intx()
 
     def _fire_intx(self) -> bool:
         return not self._intx_disabled and self.types[protocol.INTX].fire(0)
@@ -179,7 +193,8 @@ class Interrupts:
     def pending_bits(self) -> bytes:
         """Return the pending bit array of MSI-X: 8 bytes for each 64 vectors."""
         msix = self.types[protocol.MSIX]
-        bits = sum(1 << vector for vector in msix.pending)
+        with self._lock:
+            bits = sum(1 << vector for vector in msix.pending)
         return bits.to_bytes(8 * ((msix.count + 63) // 64), "little")
 
     def set(
@@ -192,26 +207,29 @@ class Interrupts:
         irq = self._checked(flags, index, start, count, data, fds)
         action, form = flags & protocol.SET_ACTION, flags & protocol.SET_DATA
         vectors = range(start, start + count)
-        if count == 0:
-            irq.clear()
-        elif form == protocol.SET_EVENTFD and action == protocol.SET_TRIGGER:
-            self._set_triggers(irq, vectors, fds)
-        elif form == protocol.SET_EVENTFD:
-            irq.set_unmask_fd(fds.pop() if fds else None)
-        else:
-            chosen = [v for v in vectors if form == protocol.SET_NONE or data[v - start]]
-            self._act(irq, action, chosen)
+        with self._lock:
+            if count == 0:
+                irq.clear()
+            elif form == protocol.SET_EVENTFD and action == protocol.SET_TRIGGER:
+                self._set_triggers(irq, vectors, fds)
+            elif form == protocol.SET_EVENTFD:
+                irq.set_unmask_fd(fds.pop() if fds else None)
+            else:
+                chosen = [v for v in vectors if form == protocol.SET_NONE or data[v - start]]
+                self._act(irq, action, chosen)
 
     def unmask_by_fd(self, irq: IrqType) -> None:
         """Take one event from the unmask eventfd of *irq*."""
         assert irq.unmask_fd is not None
-        if take(irq.unmask_fd):
-            self._act(irq, protocol.SET_UNMASK, [0])
+        with self._lock:
+            if take(irq.unmask_fd):
+                self._act(irq, protocol.SET_UNMASK, [0])
 
     def clear(self) -> None:
         """Let go of all that a client set up."""
-        for irq in self.types:
-            irq.clear()
+        with self._lock:
+            for irq in self.types:
+                irq.clear()
 
     def _set_triggers(self, irq: IrqType, vectors: range, fds: list[int]) -> None:
         for vector in vectors:
