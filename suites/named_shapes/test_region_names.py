@@ -1,6 +1,7 @@
 """What regions of served and of emulated devices are called."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -13,7 +14,8 @@ from harness.shapes.named.bench import Guest, NamedBench, named_bench
 from harness.shapes.named.catalogue import NAMED
 from harness.shapes.named.placing import Placed
 from harness.testing import must_fail
-from suites.named_shapes.conftest import SharedEvidence
+from suites.named_shapes.conftest import ServeToQemu, SharedEvidence
+from suites.named_shapes.tpm import agreeing_tpm
 
 
 def check_names(found: MemoryMap, owner: str, prefix: str) -> None:
@@ -76,3 +78,40 @@ def test_hidden_pending_bits_are_noticed(beside: NamedBench) -> None:
     """The check fails on a device that is served: its ``msix-pba`` is disabled."""
     with must_fail():
         check_both_visible(beside.map, "served")
+
+
+# -- mapped, and not by vfio -------------------------------------------------------------------
+
+
+def with_tpm(serve_to_qemu: ServeToQemu, control: Path) -> NamedBench:
+    """Serve a device in a machine that has a TPM."""
+    return serve_to_qemu(
+        Guest("vf", NAMED["qat-vf"].device()),
+        extra=(
+            "-chardev", f"socket,id=tpm-control,path={control}",
+            "-tpmdev", "emulator,id=tpm0,chardev=tpm-control", "-device", "tpm-crb,tpmdev=tpm0",
+        ),
+    )  # fmt: skip
+
+
+def check_other_ramd(found: MemoryMap, vfio: str, expected: set[str]) -> None:
+    """Beside the rows of the device *vfio* these are ramd too."""
+    rows = [row for row in found.memory.regions if row.kind is Kind.RAMD]
+    mine = [row for row in rows if row.owner is not None and row.owner.value == vfio]
+    assert mine and {row.name for row in rows if row not in mine} == expected
+
+
+@pytest.mark.rule("MAP-34")
+def test_memory_of_a_tpm_is_mapped_too(serve_to_qemu: ServeToQemu, tmp_path: Path) -> None:
+    """``tpm-ppi`` is ramd and no part of a vfio device: whose a row is, its owner says."""
+    with agreeing_tpm(tmp_path) as control:
+        check_other_ramd(with_tpm(serve_to_qemu, control).map, "vf", {"tpm-ppi"})
+
+
+@pytest.mark.negative_control("MAP-34")
+def test_machine_without_a_tpm_is_noticed(serve_to_qemu: ServeToQemu) -> None:
+    """The check fails where all that is mapped is the device's."""
+    machine = serve_to_qemu(Guest("vf", NAMED["qat-vf"].device()))
+
+    with must_fail():
+        check_other_ramd(machine.map, "vf", {"tpm-ppi"})
