@@ -21,6 +21,7 @@ from harness.lab.hosts import OFF, methods
 from harness.lab.parts import Parts
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
+from harness.model.ap_hardware import ApHardware, Card
 from harness.model.ap_mask import ApMask
 from harness.settings import SETTINGS
 from harness.suite_fixtures import Launch, parts_of
@@ -30,7 +31,12 @@ class OpenApHost(Protocol):
     """Opens an AP host for one test; see `open_ap_host`."""
 
     def __call__(
-        self, *, modules: str = "group", append: str = "", name: str = "ap-host"
+        self,
+        *,
+        modules: str = "group",
+        append: str = "",
+        name: str = "ap-host",
+        hardware: ApHardware | None = None,
     ) -> ApHost:
         """Return the host; *append* are more words for its kernel."""
 
@@ -71,10 +77,16 @@ def open_ap_host(ap_lab: ApLab, evidence: Path) -> Iterator[OpenApHost]:
     """Open an AP host for this test alone; it is as good as new and takes 0.2 s."""
     with ExitStack() as stack:
 
-        def start(*, modules: str = "group", append: str = "", name: str = "ap-host") -> ApHost:
+        def start(
+            *,
+            modules: str = "group",
+            append: str = "",
+            name: str = "ap-host",
+            hardware: ApHardware | None = None,
+        ) -> ApHost:
             place = evidence / name
             place.mkdir(parents=True, exist_ok=True)
-            spec = ap_lab.spec(modules=modules, append=append)
+            spec = ap_lab.spec(modules=modules, append=append, hardware=hardware)
             return stack.enter_context(contextlib.closing(ap_lab.open(spec, evidence=place)))
 
         yield start
@@ -116,6 +128,19 @@ def by_adapter(workbench: Workbench) -> Workbench:
     """The AP host; no adapter is the host's, so that no queue moves with aqmask."""
     workbench.settle(apmask=ApMask(), aqmask=ApMask.full())
     return workbench
+
+
+@pytest.fixture
+def small(open_ap_host: OpenApHost) -> Iterator[Workbench]:
+    """A host of its own whose highest adapter is 0x3f and whose highest domain is 0x4f."""
+    hardware = ApHardware(
+        cards={5: Card()}, domains=ApMask.of([4, 0x47]), control_domains=ApMask.of([4, 0x47]),
+        max_adapter=0x3F, max_domain=0x4F,
+    )  # fmt: skip
+    bench = Workbench(open_ap_host(name="small", hardware=hardware))
+    bench.settle(apmask=FREED, aqmask=ApMask.full())
+    yield bench
+    bench.close()
 
 
 @pytest.fixture

@@ -99,6 +99,29 @@ def test_a_shared_queue_is_refused(freed: Workbench) -> None:
     check_config_refused(device, config(adapters=(5,), domains=(4, 0x47)), "EADDRINUSE")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        config(adapters=(5, 0x40)),
+        config(domains=(0x50,)),
+        config(control=(0xFF,)),
+        config(adapters=(5,), domains=(4,), control=(0x50,)),
+    ],
+)
+def test_ids_above_the_highest_are_refused(small: Workbench, text: str) -> None:
+    """An adapter, domain or control domain above the highest id: ENODEV, nothing changes."""
+    device = small.device().configure(adapters=(5,), domains=(4,))
+
+    check_config_refused(device, text, "ENODEV")
+
+
+def test_whose_a_queue_is_comes_before_the_highest_id(small: Workbench) -> None:
+    """A configuration with both faults is refused for the queue of the host's."""
+    device = small.device()
+
+    check_config_refused(device, config(adapters=(4, 0x40), domains=(4,)), "EADDRNOTAVAIL")
+
+
 def test_an_empty_configuration_clears_all(freed: Workbench) -> None:
     """Three empty masks take everything away."""
     device = freed.device().configure(adapters=(5,), domains=(4,), control=(4,))

@@ -136,6 +136,14 @@ def test_highest_ids_are_those_of_the_machine(ap: Workbench) -> None:
     assert (ap.bus.read("ap_max_adapter_id"), ap.bus.read("ap_max_domain_id")) == ("255", "255")
 
 
+def test_a_smaller_machine_says_so(small: Workbench) -> None:
+    """Another machine has other highest ids."""
+    assert (small.bus.read("ap_max_adapter_id"), small.bus.read("ap_max_domain_id")) == (
+        "63",
+        "79",
+    )
+
+
 def test_a_scan_is_counted(ap: Workbench) -> None:
     """A write to ``scans`` makes one scan, and has ended when it returns."""
     before = int(ap.bus.read("scans"))
