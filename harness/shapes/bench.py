@@ -216,11 +216,14 @@ class Bench:
             raise self._failed(qemu, error) from error
 
     def _failed(self, qemu: Runnable, error: Exception) -> LaunchFailed:
+        """Return what ended the start: QEMU itself, or we because it hangs."""
         assert self._child is not None
-        status: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = self._child.wait(TIMEOUT if isinstance(error, MachineDied) else 0.1)
-        how = "does not answer" if status is None else describe_exit(status)
+        try:
+            status = self._child.wait(TIMEOUT if isinstance(error, MachineDied) else 0)
+            how = describe_exit(status)
+        except subprocess.TimeoutExpired:
+            status = process.kill(self._child)
+            how = f"did not answer within {TIMEOUT:g} s and was ended"
         return LaunchFailed(
             f"QEMU {qemu.label} {how} with these shapes",
             exit_status=status,

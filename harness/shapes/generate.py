@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +24,8 @@ from harness.shapes.strategies import shapes
 
 MOST_TRIES: Final = 200
 """Candidates that are looked at when a shape is shrunk."""
+MOST_SECONDS: Final = 240.0
+"""And for how long: a shape that makes QEMU hang takes long to look at."""
 
 Judge = Callable[[Shape], bool]
 """Says whether a shape fails in the way that is being shrunk."""
@@ -69,11 +72,13 @@ class _Shrinker:
         self.smallest = failing
         self.fails = fails
         self.tries = 0
+        self.end = time.monotonic() + MOST_SECONDS
 
     def look(self, shape: Shape) -> None:
         if shape not in self.verdicts:
             self.tries += 1
-            self.verdicts[shape] = self.tries <= MOST_TRIES and self.fails(shape)
+            may_look = self.tries <= MOST_TRIES and time.monotonic() < self.end
+            self.verdicts[shape] = may_look and self.fails(shape)
         if self.verdicts[shape]:
             self.smallest = shape
             raise _Failed
