@@ -42,6 +42,7 @@ TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
     (("shape_host",), Shared("host with named shapes", 12, NOTHING_TURN)),
     (("bare_host",), Shared("host without IOMMU", 1.5, NOTHING_TURN)),
     (("host_without_remapping",), Shared("host without remapping", 1.5, NOTHING_TURN)),
+    (("corpus_seen",), Shared("corpus of shapes", 3, NOTHING_TURN)),
     (("paused",), Shared("paused machine", 0.6, NOTHING_TURN)),
 )
 
