@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.model.pci import BarKind
@@ -14,6 +14,7 @@ from harness.shapes.strategies import shapes
 LARGE = Shape((ShapeBar(0, BarKind.MEM32, 1 << 30),))
 
 
+@settings(deadline=None)
 @given(st.lists(shapes(), min_size=1, max_size=8))
 def test_areas_are_apart_and_hold_every_bar(many: list[Shape]) -> None:
     fitting = many[: how_many_fit(many, 8)]

@@ -65,7 +65,7 @@ def test_what_fails_is_made_small() -> None:
 
 
 def test_what_fails_no_more_stays_as_it_was() -> None:
-    failing = make_chunk(5, 0, 48)[20]
+    failing = make_chunk(5, 0, 48)[2]
 
     assert shrink(5, 0, 48, failing, lambda shape: False) == failing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.model.address import AddressRange
@@ -152,6 +152,7 @@ def test_a_bridge_is_given_bus_and_windows() -> None:
     assert registers[0x04] == 3
 
 
+@settings(deadline=None)
 @given(shapes())
 def test_what_decodes_is_inside_the_areas_of_the_shape(shape: Shape) -> None:
     areas = place_shapes([shape])[0]
@@ -164,6 +165,7 @@ def test_what_decodes_is_inside_the_areas_of_the_shape(shape: Shape) -> None:
             assert at in areas.low or at in areas.high or at in areas.ports, (bar, hex(at))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_firmware_puts_every_bar_beside_the_others(data: st.DataObject) -> None:
     shape = replace(data.draw(shapes()), steps=())

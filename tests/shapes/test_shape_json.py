@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from harness.errors import ConfigError
 from harness.shapes.shape import Shape
@@ -15,6 +15,7 @@ from harness.shapes.shape_json import ShapeFile, read_shapes, shape_from_dict, s
 from harness.shapes.strategies import shapes
 
 
+@settings(deadline=None)
 @given(shapes())
 def test_a_shape_survives_json(shape: Shape) -> None:
     assert shape_from_dict(json.loads(json.dumps(shape_to_dict(shape)))) == shape
