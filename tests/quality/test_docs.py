@@ -29,6 +29,15 @@ def test_links_and_anchors_lead_somewhere(root: Path, files: list[Path]) -> None
     assert not broken, "\n".join(broken)
 
 
+def test_every_finding_is_listed(root: Path, files: list[Path]) -> None:
+    findings = root / "docs/findings"
+    index = (findings / "README.md").read_text()
+    pages = [path for path in files if path.parent == findings and path.name != "README.md"]
+    assert pages
+
+    assert not [page.name for page in pages if f"]({page.name})" not in index]
+
+
 def test_documents_are_finished(root: Path, files: list[Path]) -> None:
     unfinished = [
         f"{path.relative_to(root)}: {found.group()}"
