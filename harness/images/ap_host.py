@@ -88,20 +88,25 @@ def obtain_ap_host(
         # Two lines of work that wait for each other's downloads, not for each other's results.
         build = pool.submit(QemuBuild.resolve, qemu, workshop, "qemu-s390x")
         inner = pool.submit(obtain_inner_qemu, workshop, inner_qemu)
-        kernel, modules = _kernel_with_modules(workshop, source, recipe)
+        kernel, modules = kernel_with_modules(workshop, source, recipe)
         programs = obtain_ap_programs(workshop, recipe)
         initrd = obtain_ap_root(workshop, recipe, kernel, modules, programs)
         return ApHostImage(kernel, modules, initrd, inner.result(), build.result())
 
 
-def _kernel_with_modules(
+def kernel_with_modules(
     workshop: Workshop, source: KernelSource, recipe: ApHostRecipe
 ) -> tuple[BuiltKernel, ApModules | None]:
+    """Return the kernel and what was built for it, both of one version.
+
+    A kernel whose source the mirror no longer has makes room for the one that the mirror has.
+
+    :raise SourceGone: the mirror has not all of that one either.
+    """
     kernel = obtain_kernel(workshop, source, name="ap-kernel")
     try:
         return kernel, obtain_ap_modules(workshop, kernel, source, recipe)
     except SourceGone:
-        # The kernel in the cache is older than what the mirror has now.
         newer = obtain_kernel(workshop.refreshing(), source, name="ap-kernel")
         if newer.key == kernel.key:
             raise

@@ -186,8 +186,15 @@ class Apt:
                 evidence=self.mirror.keyring,
                 hint="install a newer debian-archive-keyring, or give one (TRAPLINE_KEYRING)",
             )
-        kind = Outdated if any(sign in said for sign in _GONE) else ImageError
-        return kind(f"{purpose}: apt-get failed", seen=seen, evidence=self.root)
+        if any(sign in said for sign in _GONE):
+            return Outdated(
+                f"{purpose}: the mirror does not have what its lists say",
+                seen=seen,
+                evidence=self.root,
+                hint="it may be changing just now: try again later, or give another mirror "
+                "(TRAPLINE_MIRROR)",
+            )
+        return ImageError(f"{purpose}: apt-get failed", seen=seen, evidence=self.root)
 
 
 def assumed_status(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ImageError
+from harness.images.ap_host import kernel_with_modules
 from harness.images.ap_modules import obtain_ap_modules
 from harness.images.ap_recipe import ApHostRecipe
 from harness.images.build_root import BuildRoot
@@ -66,21 +67,26 @@ def source_tree(scratch: Path, version: str, *, kvm: str = "") -> bytes:
 @pytest.fixture
 def stocked(archive: Any, elves: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The archive has an s390x kernel and all that its modules are built from."""
+    stock_kernel(archive, VERSION, elves)
+    stock_sources(archive, VERSION, tmp_path)
+    archive.add("gcc-14-s390x-linux-gnu")
+    monkeypatch.setenv("TRAPLINE_MIRROR", archive.mirror.uri)
+    monkeypatch.setenv("TRAPLINE_KEYRING", "none")
+    return archive
+
+
+def stock_kernel(archive: Any, version: str, elves: Any) -> None:
+    """Put a kernel into the archive."""
     kernel = {f"usr/lib/modules/{RELEASE}/kernel/{name}.ko": elves.module(
         name, vermagic=VERMAGIC, versions=CRCS,
         depends={"zcrypt_cex4": "zcrypt", "vfio_iommu_type1": "vfio"}.get(name, ""),
     ) for name in MODULES}  # fmt: skip
     kernel[f"boot/vmlinuz-{RELEASE}"] = s390x_kernel()
     kernel[f"boot/config-{RELEASE}"] = CONFIG.encode()
-    archive.add(f"linux-image-{RELEASE}", VERSION, files=kernel, architecture="s390x")
+    archive.add(f"linux-image-{RELEASE}", version, files=kernel, architecture="s390x")
     archive.add(
-        "linux-image-s390x", VERSION, depends=f"linux-image-{RELEASE}", architecture="s390x"
+        "linux-image-s390x", version, depends=f"linux-image-{RELEASE}", architecture="s390x"
     )
-    stock_sources(archive, VERSION, tmp_path)
-    archive.add("gcc-14-s390x-linux-gnu")
-    monkeypatch.setenv("TRAPLINE_MIRROR", archive.mirror.uri)
-    monkeypatch.setenv("TRAPLINE_KEYRING", "none")
-    return archive
 
 
 def stock_sources(
@@ -275,6 +281,28 @@ def test_a_mirror_that_moved_on_is_named_with_what_it_has(
 
     assert "needed is version 6.12.9-1" in raised.value.seen
     assert "linux-source-6.12 6.12.11-1" in raised.value.seen
+
+
+def test_a_kernel_without_a_source_makes_room_for_the_one_that_has_one(
+    stocked: Any,
+    ran: list[list[str]],
+    elves: Any,
+    tmp_path: Path,
+    old_lists: Callable[[], None],
+) -> None:
+    workshop = Workshop()
+    older = obtain_kernel(workshop, SUITE, name="ap-kernel")
+    stock_kernel(stocked, "6.12.9-2", elves)
+    stock_sources(stocked, "6.12.9-2", tmp_path)
+    old_lists()
+
+    kernel, modules = kernel_with_modules(workshop, SUITE, RECIPE)
+
+    assert kernel.key != older.key
+    assert modules is not None
+    artifact = workshop.store.find("ap-modules", modules.key)
+    assert artifact is not None
+    assert set(artifact.manifest().packages.values()) == {"6.12.9-2"}
 
 
 def test_a_kernel_of_ones_own_without_vfio_ap_is_told_what_to_configure(
