@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.device.server import Served, serve
+from harness.errors import HostError
 from harness.guest.keys import RunKey
 from harness.host.accelerator import Accel
 from harness.host.host import Host
@@ -51,6 +52,12 @@ _MEMORY: Final = 1
 """MiB: each page is mapped for each device, which costs a message to its server."""
 _INTEL: Final = 0x8086
 _DISPLAY: Final = 0x03
+_BIND: Final = """\
+modprobe vfio_pci
+for f in {functions}; do
+    echo vfio-pci > /sys/bus/pci/devices/$f/driver_override
+    echo $f > /sys/bus/pci/drivers_probe || true
+done"""
 _READER: Final = "/run/trapline-reader.bin"
 
 
@@ -164,12 +171,24 @@ class ShapeHost:
             yield ShapeMachine(machine, assigned, qtest)
 
     def bound(self, *names: str) -> dict[str, PciFunction]:
-        """Return the shapes *names*, which vfio-pci has now."""
+        """Return the shapes *names*, which vfio-pci has now.
+
+        All at once, and without a journal: the host is thrown away.
+
+        :raise HostError: it does not take one of them.
+        """
         there = self.functions()
-        for name in names:
-            if there[name].driver != "vfio-pci":
-                self.host.bind(there[name].bdf, "vfio-pci")
-        return {name: there[name] for name in names}
+        wanted = {name: there[name] for name in names}
+        missing = [str(f.bdf) for f in wanted.values() if f.driver != "vfio-pci"]
+        if not missing:
+            return wanted
+        with step("bind %d shapes to vfio-pci", len(missing)):
+            self.host.run(_BIND.format(functions=" ".join(missing)))
+            there = self.functions()
+        wanted = {name: there[name] for name in names}
+        if refused := [name for name, f in wanted.items() if f.driver != "vfio-pci"]:
+            raise HostError(f"vfio-pci does not take {', '.join(refused)} of {self.host.name}")
+        return wanted
 
     def device(self, name: str, function: PciFunction, **properties: str | int | bool) -> Device:
         """Return the device that assigns shape *name* with *properties* (``_`` for ``-``)."""

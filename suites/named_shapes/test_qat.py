@@ -249,9 +249,11 @@ def check_may_master(function: PciFunction) -> None:
 
 
 @pytest.mark.rule("QAT-10")
-def test_function_in_use_may_master_the_bus(plain: object, shape_host: Prepared) -> None:
+def test_function_in_use_may_master_the_bus(
+    plain: object, shape_host: Prepared, model: dict[str, PciFunction]
+) -> None:
     """A function that a guest has switched on has Bus Master Enable set on the host."""
-    check_may_master(shape_host.there.functions()["qat-vf"])
+    check_may_master(shape_host.there.host.function(model["qat-vf"].bdf))
 
 
 @pytest.mark.negative_control("QAT-10")
@@ -269,11 +271,11 @@ def check_no_faults(log: str, *functions: PciFunction) -> None:
 
 
 @pytest.mark.rule("QAT-12")
-def test_no_fault_by_the_function(plain: object, shape_host: Prepared) -> None:
+def test_no_fault_by_the_function(
+    plain: object, shape_host: Prepared, model: dict[str, PciFunction]
+) -> None:
     """While the function is in use the IOMMU has no page fault by it."""
-    functions = shape_host.there.functions()
-
-    check_no_faults(shape_host.there.host.kernel_log(), functions["qat-vf"], functions[SPARE])
+    check_no_faults(shape_host.there.host.kernel_log(), model["qat-vf"], model[SPARE])
 
 
 @pytest.mark.negative_control("QAT-12")
@@ -296,11 +298,13 @@ def check_counters(text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["nonfatal", "fatal", "correctable"])
 @pytest.mark.rule("QAT-13")
-def test_no_error_is_counted(plain: object, shape_host: Prepared, kind: str) -> None:
+def test_no_error_is_counted(
+    plain: object, shape_host: Prepared, model: dict[str, PciFunction], kind: str
+) -> None:
     """The kernel counts no AER error of a function in use."""
-    host, bdf = shape_host.there.host, shape_host.there.functions()["qat-vf"].bdf
+    place = f"/sys/bus/pci/devices/{model['qat-vf'].bdf}"
 
-    check_counters(host.read_text(f"/sys/bus/pci/devices/{bdf}/aer_dev_{kind}"))
+    check_counters(shape_host.there.host.read_text(f"{place}/aer_dev_{kind}"))
 
 
 @pytest.mark.parametrize("text", ["CmpltTO 1\nUnsupReq 0\nTOTAL_ERR_FATAL 1\n", ""])
