@@ -79,14 +79,13 @@ class FakeStub:
         try:
             while data := self.stream.recv(65536):
                 with self._lock:
-                    for byte in (b"\x03" for _ in range(data.count(b"\x03"))):
-                        del byte
-                        if self._running:
+                    for number, piece in enumerate(data.split(b"\x03")):
+                        if number and self._running:
                             self._running = False
                             self.say("T02thread:p01.01;")
-                    reader.feed(data.replace(b"\x03", b""))
-                    while (packet := reader.next()) is not None:
-                        self._take(packet.decode("latin-1"))
+                        reader.feed(piece)
+                        while (packet := reader.next()) is not None:
+                            self._take(packet.decode("latin-1"))
         except OSError:
             pass
 
