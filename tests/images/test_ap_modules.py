@@ -15,7 +15,7 @@ from harness.errors import ImageError
 from harness.images.ap_host import kernel_with_modules
 from harness.images.ap_modules import obtain_ap_modules
 from harness.images.ap_recipe import ApHostRecipe
-from harness.images.build_root import BuildRoot
+from harness.images.build_root import WORK, BuildRoot
 from harness.images.kernel import BuiltKernel, obtain_kernel
 from harness.images.kernel_packages import SourceGone, find_kernel_packages
 from harness.images.kernel_source import KernelSource
@@ -125,7 +125,9 @@ def ran(monkeypatch: pytest.MonkeyPatch, elves: Any) -> list[list[str]]:
         words = [os.fspath(word) for word in argv]
         seen.append(words)
         if words[0] == "make":
-            (place,) = [work / word[len("M=/work/") :] for word in words if word[:2] == "M="]
+            (place,) = [
+                work / Path(word[2:]).relative_to(WORK) for word in words if word[:2] == "M="
+            ]
             for kbuild in place.rglob("Kbuild"):
                 lines = dict(line.split(" := ", 1) for line in kbuild.read_text().splitlines()
                              if " := " in line)  # fmt: skip
@@ -192,8 +194,8 @@ def test_both_sets_are_built_from_the_kernels_own_makefiles(
     assert sorted(modules.files("cdev")) == [
         "iommufd", "mdev", "vfio", "vfio_ap", "vfio_iommu_type1"
     ]  # fmt: skip
-    (make,) = [words for words in ran if words[0] == "make" and "M=/work/cdev" in words]
-    assert f"/work/usr/src/linux-headers-{RELEASE}" in make
+    (make,) = [words for words in ran if words[0] == "make" and f"M={WORK}/cdev" in words]
+    assert f"{WORK}/usr/src/linux-headers-{RELEASE}" in make
     assert "CONFIG_IOMMUFD=m" in make
     assert any("-DCONFIG_IOMMUFD_MODULE=1" in word for word in make)
 
@@ -239,8 +241,8 @@ def test_kvm_is_built_for_all_sets_where_the_source_asks_for_it(
     assert "kvm" in modules.files("group")
     assert modules.files("group")["kvm"] == modules.files("cdev")["kvm"]
     made = [words for words in ran if words[0] == "make"]
-    assert "M=/work/common" in made[0]
-    assert all("KBUILD_EXTRA_SYMBOLS=/work/common/Module.symvers" in w for w in made[1:])
+    assert f"M={WORK}/common" in made[0]
+    assert all(f"KBUILD_EXTRA_SYMBOLS={WORK}/common/Module.symvers" in w for w in made[1:])
 
 
 def test_a_module_that_does_not_fit_never_gets_into_an_image(

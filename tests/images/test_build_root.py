@@ -46,9 +46,9 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_a_program_of_the_tree_sees_its_work_and_nothing_of_this_machine(
-    root: BuildRoot, work: Path, tmp_path: Path
+    root: BuildRoot, work: Path
 ) -> None:
-    script = f"cat input > output; cat /dev/null {tmp_path}/work/input 2>> output; echo $HOME."
+    script = f"cat input > output; cat /dev/null {work / 'input'} 2>> output; echo $HOME."
 
     said = root.run(["sh", "-c", script], work, purpose="look around")
 
@@ -72,7 +72,8 @@ def test_without_namespaces_root_enters_a_copy_and_gets_its_work_back(
     def enter(argv: Sequence[Any], **_: Any) -> str:
         entered.append([os.fspath(word) for word in argv])
         copy = Path(argv[1])
-        (copy / "work/output").write_text((copy / "work/input").read_text())
+        inside = copy / "work"
+        (inside / "output").write_text((inside / "input").read_text())
         return "done"
 
     made: list[str] = []
