@@ -270,7 +270,7 @@ class Adapters:
         return int(card.response) if injected is None else injected
 
     def _describe(self, apqn: Apqn) -> int:
-        """Return GR2 of TAPQ: facilities, type, highest domain, depth; 0 if there is no such queue."""
+        """Return GR2 of TAPQ: facilities, type, highest domain, depth; 0: no such queue."""
         card = self._hardware.cards.get(apqn.adapter)
         if card is None or apqn.domain not in self._hardware.domains:
             return 0
