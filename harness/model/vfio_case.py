@@ -66,6 +66,9 @@ class VfioCase:
     grown: Collection[int] = ()
     """BARs below a page that have been on a page boundary since the start: their container
     keeps the size of a page, wherever they go (``vfio_sub_page_bar_update_mapping()``)."""
+    by_power: Mapping[int, bool] = field(default_factory=dict)
+    """BARs below a page that came to decode by a change of the power state, which only QEMU's
+    PCI core sees (10.0): whether they filled a page when it last looked at them."""
     let_through: Mapping[Space, tuple[AddressRange, ...]] | None = None
     """What the bridges above pass on, by space; None: everything."""
 

@@ -21,6 +21,7 @@
      "transport": "kernel",                or "vfio-user"
      "order": [0, 2],                      of BARs that overlap, the later on top
      "grown": [4],                         BARs below a page that filled one before
+     "by_power": {"4": true},              BARs below a page that came with the power state
      "let_through": {"memory": [["0xfe000000", "0x100000"]], "I/O": []}}   null: no bridge
 """
 
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, TypeVar
 
 from harness.model.address import AddressRange
@@ -43,7 +44,7 @@ _Choice = TypeVar("_Choice", bound=enum.StrEnum)
 
 _KEYS: Final = (
     "function bar_addresses kernel qemu kvm page name device_id options state"
-    " subpage_reserved regions rom_address neighbours transport order grown let_through"
+    " subpage_reserved regions rom_address neighbours transport order grown by_power let_through"
 )
 
 
@@ -74,6 +75,7 @@ def case_to_dict(case: VfioCase) -> dict[str, object]:
         "transport": str(case.transport),
         "order": list(case.order),
         "grown": sorted(case.grown),
+        "by_power": {str(bar): fills for bar, fills in case.by_power.items()},
         "let_through": None
         if case.let_through is None
         else {str(space): _from_ranges(gates) for space, gates in case.let_through.items()},
@@ -118,10 +120,16 @@ def case_from_dict(values: object) -> VfioCase:
         transport=_one_of(Transport, read.text("transport", "kernel"), "file.transport"),
         order=tuple(as_number(bar, "file.order") for bar in read.items("order")),
         grown=tuple(as_number(bar, "file.grown") for bar in read.items("grown")),
+        by_power=_flags(read.pairs("by_power"), "file.by_power"),
         let_through=_gates(read),
         name=read.text("name", ""),
         device_id=read.optional_text("device_id"),
     )
+
+
+def _flags(pairs: Mapping[str, object], where: str) -> dict[int, bool]:
+    keys = Fields(pairs, where, " ".join(pairs))
+    return {as_number(bar, where): keys.flag(bar) for bar in pairs}
 
 
 def _gates(read: Fields) -> dict[Space, tuple[AddressRange, ...]] | None:

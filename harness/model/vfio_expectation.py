@@ -125,7 +125,7 @@ class _Builder:
         for bar in self.layout.bars:
             if bar.index in addresses:
                 # A BAR that fills its page gives way to all others in it (priority 0 against 1).
-                priority = 0 if self.fills_page(bar, self.areas(bar)) else 1
+                priority = 0 if self.gives_way(bar) else 1
                 place = AddressRange(addresses[bar.index], self.shown_size(bar))
                 found.append((priority, order.index(bar.index), bar.index, _space(bar), place))
         if self.case.rom_address is not None:
@@ -181,8 +181,8 @@ class _Builder:
         turn = [place[0] for place in self.stack].index(index)
         mine = [there for _, where, there in self.stack[turn + 1 :] if where is space]
         bar = next((bar for bar in self.layout.bars if bar.index == index), None)
-        filling = bar is not None and self.fills_page(bar, self.areas(bar))
-        return [*mine, *self.case.neighbours] if filling else mine
+        below = bar is not None and self.gives_way(bar)
+        return [*mine, *self.case.neighbours] if below else mine
 
     def row(self, piece: Piece, address: int, space: Space) -> ExpectedRow:
         """Return the row that *piece* of a BAR at *address* makes."""
@@ -223,7 +223,12 @@ class _Builder:
         """Follow ``vfio_sub_page_bar_update_mapping()``."""
         whole = (AddressRange(0, bar.region_size),) if bar.region_size else ()
         aligned = self.case.bar_addresses[bar.index] % self.case.page == 0
-        return bool(areas) and areas == whole and bar.region_size < self.case.page and aligned
+        fills = self.case.by_power.get(bar.index, aligned)
+        return bool(areas) and areas == whole and bar.region_size < self.case.page and fills
+
+    def gives_way(self, bar: GuestBar) -> bool:
+        """Say whether others win: it fills its page, and vfio was there to put it below."""
+        return self.fills_page(bar, self.areas(bar)) and bar.index not in self.case.by_power
 
     def has_grown(self, bar: GuestBar, areas: tuple[AddressRange, ...]) -> bool:
         """Say whether it filled a page before and does not now; nothing makes it shrink."""

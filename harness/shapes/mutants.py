@@ -182,6 +182,11 @@ def _once(self: Any, write: programming.Write) -> None:
 _write: Final = programming.Decoding.write
 
 
+def _looks(self: Any, asleep: bool) -> None:
+    self.asleep = asleep
+    self._update()
+
+
 def _never(*_: Any, **__: Any) -> bool:
     return False
 
@@ -230,6 +235,8 @@ _DECISIONS: Final = (
            _kernel_table_layers),
     Mutant("no quirk with vfio-user", "QRK-11", expectation, "_Builder.stacked", _kernel_quirks),
     Mutant("nothing decodes that is off", "MAP-27", programming, "Decoding._address", _always_on),
+    Mutant("nothing decodes in D3", "MAP-42", programming, "Decoding._sleep", _nothing),
+    Mutant("back from D3 vfio does not look", "MAP-42", programming, "Decoding._sleep", _looks),
     Mutant("BARs move", "MAP-28", programming, "Decoding.write", _once),
     Mutant("PBA outside its BAR refused", "MAP-23", mapping, "_checked_pba", _believes_pba),
     Mutant("PBA of known devices corrected", "MAP-23", mapping, "_checked_pba", _no_correction),

@@ -8,7 +8,18 @@ from itertools import pairwise
 from harness.model.address import AddressRange
 from harness.model.expectation import row_text
 from harness.shapes.observe import Observation
-from harness.shapes.shape import Action, Decode, Gate, Place, Put, Rom, Shape, ShapeBar, SizeBars
+from harness.shapes.shape import (
+    Action,
+    Decode,
+    Gate,
+    Place,
+    Power,
+    Put,
+    Rom,
+    Shape,
+    ShapeBar,
+    SizeBars,
+)
 
 _WIDTH = 64
 _PLACES = {
@@ -92,6 +103,8 @@ def _action(action: Action) -> str:
             return f"bridge: memory {_on(action.memory)}, ports {_on(action.ports)}"
         case Rom():
             return f"ROM at +{action.at:#x}, {_on(action.enabled)}"
+        case Power():
+            return "power state D0" if action.on else "power state D3"
         case SizeBars():
             return "ask each BAR for its size"
 

@@ -21,6 +21,7 @@ from harness.shapes.shape import (
     Decode,
     Gate,
     Place,
+    Power,
     Put,
     Rom,
     Shape,
@@ -32,6 +33,9 @@ COMMAND: Final = 0x04
 FIRST_BAR: Final = 0x10
 END_OF_BARS: Final = 0x28
 ROM_REGISTER: Final = 0x30
+POWER: Final = 0x40
+"""Where shapes have the power management capability."""
+POWER_STATE: Final = POWER + 4
 _ONES: Final = 0xFFFF_FFFF
 _MEMORY, _PORTS = 2, 1
 
@@ -60,9 +64,18 @@ class Decoding:
     """BARs below a page that have been on a page boundary."""
     registers: dict[int, int] = field(default_factory=dict)
     """Value of each 32-bit register."""
+    asleep: bool = False
+    """In D3hot."""
+    filling: set[int] = field(default_factory=set)
+    """BARs below a page that filled one when vfio last looked."""
+    by_power: dict[int, bool] = field(default_factory=dict)
+    """BARs below a page that came to decode by the power state: whether they fill a page."""
 
     def write(self, write: Write) -> None:
         """Take a write to the device."""
+        if write.offset == POWER_STATE:
+            self._sleep(write.value & 3 == 3)
+            return
         if write.offset == COMMAND:
             self.command = write.value
         else:
@@ -76,9 +89,29 @@ class Decoding:
         """Follow ``pci_update_mappings()`` and, after it, the pages that are filled."""
         for bar in sorted(self.bars, key=lambda bar: bar.index):
             if self._move(bar.index, self._address(bar)) and bar.size < PAGE:
-                address = self.places.get(bar.index)
-                if address is not None and address % PAGE == 0:
-                    self.grown.add(bar.index)
+                self._fill(bar.index)
+        if self.rom_size:
+            self._move(ROM_BAR, self._rom_address())
+
+    def _fill(self, index: int) -> None:
+        """Follow ``vfio_sub_page_bar_update_mapping()``."""
+        address = self.places.get(index)
+        self.by_power.pop(index, None)
+        self.filling.discard(index)
+        if address is not None and address % PAGE == 0:
+            self.filling.add(index)
+            self.grown.add(index)
+
+    def _sleep(self, asleep: bool) -> None:
+        """Follow ``pci_pm_update()``: the BARs come and go, and vfio does not look."""
+        if asleep == self.asleep:
+            return
+        self.asleep = asleep
+        for bar in sorted(self.bars, key=lambda bar: bar.index):
+            if self._move(bar.index, self._address(bar)) and bar.size < PAGE:
+                self.by_power.pop(bar.index, None)
+                if bar.index in self.places:
+                    self.by_power[bar.index] = bar.index in self.filling
         if self.rom_size:
             self._move(ROM_BAR, self._rom_address())
 
@@ -101,7 +134,7 @@ class Decoding:
             address &= _ONES
         last = address + bar.size - 1
         wanted = _PORTS if bar.kind is BarKind.IO else _MEMORY
-        if not self.command & wanted or address == 0:
+        if self.asleep or not self.command & wanted or address == 0:
             return None
         if bar.kind is not BarKind.MEM64 and last >= _ONES:
             return None
@@ -110,7 +143,7 @@ class Decoding:
     def _rom_address(self) -> int | None:
         value = self.registers.get(ROM_REGISTER, 0)
         address = value & -self.rom_size & _ONES
-        if not (self.command & _MEMORY and value & 1) or address == 0:
+        if self.asleep or not (self.command & _MEMORY and value & 1) or address == 0:
             return None
         return None if address + self.rom_size - 1 >= _ONES else address
 
@@ -154,6 +187,9 @@ class Programmer:
                 yield from self._size_bars()
             case Rom():
                 yield Write(ROM_REGISTER, self.areas.low.start + action.at | action.enabled)
+            case Power():
+                if self.shape.power:
+                    yield Write(POWER_STATE, 0 if action.on else 3, 2)
             case Gate():
                 self._gate = _command(action.memory, action.ports)
                 if self.shape.place is not Place.ROOT:

@@ -11,7 +11,7 @@ from harness.model.pci import Bdf, Capability, MsixCapability, PciFunction
 from harness.model.version import KernelVersion, QemuVersion
 from harness.model.vfio_case import Transport, VfioCase
 from harness.model.vfio_mapping import RegionFacts
-from harness.shapes.programming import Programmer
+from harness.shapes.programming import POWER, Programmer
 from harness.shapes.shape import Shape, ShapeBar
 
 _NOWHERE: Final = Bdf(0, 0, 0, 0)
@@ -42,7 +42,7 @@ class _ShapeDevice(Device):
         if shape.express:
             self.express = ExpressSpec()
         if shape.power:
-            self.power = PowerSpec()
+            self.power = PowerSpec(at=POWER)
         self.rom = bytes(shape.rom_size)
         super().__init__()
 
@@ -109,6 +109,7 @@ def case_of(
         device_id=name,
         transport=Transport.USER,
         order=tuple(places),
+        by_power={} if programmer is None else dict(programmer.decoding.by_power),
         grown=() if programmer is None else tuple(sorted(programmer.decoding.grown)),
         let_through=None if programmer is None else programmer.let_through,
     )

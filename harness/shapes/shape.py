@@ -113,7 +113,14 @@ class Rom:
     enabled: bool = True
 
 
-Action = Put | Decode | SizeBars | Gate | Rom
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Write the power state: D0, or D3hot, in which nothing decodes (QEMU 10.0)."""
+
+    on: bool
+
+
+Action = Put | Decode | SizeBars | Gate | Rom | Power
 Step = tuple[Action, ...]
 """What is done before the map is read once."""
 

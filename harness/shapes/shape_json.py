@@ -18,7 +18,8 @@
         "steps": [[{"put": 0, "at": "0x0", "high": false, "high_first": false},
                    {"rom": "0x10000", "enabled": true},
                    {"decode": {"memory": true, "ports": false}},
-                   {"size_bars": true}, {"gate": {"memory": true, "ports": true}}]]}]}
+                   {"size_bars": true}, {"power": false},
+                   {"gate": {"memory": true, "ports": true}}]]}]}
 
 Only ``format`` and ``shapes`` must be there; a key that is not known is an error.
 """
@@ -41,6 +42,7 @@ from harness.shapes.shape import (
     Gate,
     Gates,
     Place,
+    Power,
     Put,
     Rom,
     Shape,
@@ -51,7 +53,7 @@ from harness.shapes.shape import (
 
 FORMAT: Final = 1
 _SHAPE_KEYS: Final = "id class bars msix express msi power rom_size place gates steps"
-_ACTION_KEYS: Final = "put at high high_first decode size_bars gate rom enabled"
+_ACTION_KEYS: Final = "put at high high_first decode size_bars gate rom enabled power"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ def _action_to_dict(action: Action) -> dict[str, object]:
             return {"rom": f"{action.at:#x}", "enabled": action.enabled}
         case SizeBars():
             return {"size_bars": True}
+        case Power():
+            return {"power": action.on}
 
 
 def _action(value: object, where: str) -> Action:
@@ -229,9 +233,11 @@ def _action(value: object, where: str) -> Action:
         if read.has(key):
             bits = Fields(read.value(key), f"{where}.{key}", "memory ports")
             return kind(bits.flag("memory"), bits.flag("ports"))
+    if read.has("power"):
+        return Power(read.flag("power"))
     if read.flag("size_bars"):
         return SizeBars()
-    raise ValueError(f"{where}: an action is put, rom, decode, gate or size_bars: {value!r}")
+    raise ValueError(f"{where}: no action is {value!r}")
 
 
 def _pair(area: AddressRange | None) -> list[str] | None:

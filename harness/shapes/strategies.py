@@ -25,6 +25,7 @@ from harness.shapes.shape import (
     Gate,
     Gates,
     Place,
+    Power,
     Put,
     Rom,
     Shape,
@@ -237,6 +238,8 @@ def action(draw: Draw, shape: Shape) -> Action:
     """Return one thing that firmware does."""
     if shape.bars and draw.coin():
         return put(draw, draw.pick(shape.bars))
+    if shape.power and draw.one_in(4):
+        return Power(draw.coin())
     match draw.number(0, 3 if shape.place is not Place.ROOT else 2):
         case 0:
             return Decode(memory=True, ports=True)

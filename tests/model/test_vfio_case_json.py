@@ -26,6 +26,7 @@ def test_a_case_survives_json(
         transport=data.draw(st.sampled_from(Transport)),
         order=(2, 0),
         grown=(4,),
+        by_power={1: True, 2: False},
         let_through={Space.MEMORY: (AddressRange(0x1000, 0x1000),), Space.PORTS: ()},
     )
 

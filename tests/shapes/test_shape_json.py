@@ -46,7 +46,7 @@ def test_a_shape_written_by_hand_may_leave_out_what_is_usual() -> None:
         ({"shapes": [{"bars": [{"index": 0, "kind": "mem16", "size": 1}]}]}, "mem16"),
         ({"shapes": [{"bars": [{"index": 0, "kind": "io"}]}]}, r"bars\[0\].size: missing"),
         ({"shapes": [{"steps": [[{"jump": 1}]]}]}, "unknown key 'jump'"),
-        ({"shapes": [{"steps": [[{}]]}]}, "an action is put, rom"),
+        ({"shapes": [{"steps": [[{}]]}]}, "no action is"),
         ({"shapes": [{"steps": [{}]}]}, "expected a list"),
         ({"shapes": [{"gates": {"low": [1]}}]}, "expected 2 values"),
         ({"shapes": [{"place": "moon"}]}, "moon"),
