@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.model.address import AddressRange
 from harness.model.pci import BarKind
-from harness.shapes.shape import Place, Put, Rom, Shape
+from harness.shapes.shape import PAGE, Place, Put, Rom, Shape
 
 LOW: Final = AddressRange.of(0x1000_0000, 0xF000_0000)
 """Below 4 GiB: above the memory of the machine, below what firmware and chipset use."""
@@ -64,7 +64,8 @@ class _Need:
     align: int
 
     def hold(self, start: int, size: int) -> None:
-        self.size = max(self.size, start + size)
+        # A BAR below a page may leave a container of a page's length behind it (MAP-39).
+        self.size = max(self.size, start + max(size, PAGE))
         self.align = max(self.align, 1 << (size - 1).bit_length())
 
 

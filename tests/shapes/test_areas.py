@@ -38,3 +38,9 @@ def test_what_does_not_fit_beside_others_is_found_out() -> None:
     assert how_many_fit([LARGE], 8) == 1
     with pytest.raises(NoRoom):
         place_shapes([LARGE] * 4)
+
+
+def test_a_small_bar_leaves_room_for_the_container_it_may_leave_behind() -> None:
+    small = Shape((ShapeBar(0, BarKind.IO, 0x10),), steps=((Put(0, 0x60),),))
+
+    assert place_shapes([small])[0].ports.size == 0x2000
