@@ -48,8 +48,9 @@ def test_device_that_lies_is_noticed(bench: NamedBench, name: str, liar: str) ->
     declared = function_of(NAMED[name].device())
     case = replace(seated.case(), function=replace(declared, bars=seated.case().function.bars))
 
+    expected = expect_vfio(case)
     with must_fail():
-        assert not expect_vfio(case).compare(bench.map)
+        assert not expected.compare(bench.map), expected.explain(bench.map)
 
 
 # -- the deck ----------------------------------------------------------------------------------

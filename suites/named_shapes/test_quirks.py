@@ -342,7 +342,7 @@ def test_reads_beside_a_window_are_noticed(plain: ShapeMachine) -> None:
 # -- vfio-user-pci has none --------------------------------------------------------------------
 
 
-def check_no_window(bench: NamedBench, found: MemoryMap, name: str) -> None:
+def check_no_window(found: MemoryMap, name: str) -> None:
     """No row of the device is called a quirk."""
     rows = (*found.memory.owned_by(name), *found.ports.owned_by(name))
     quirks = [row.name for row in rows if row.name.endswith("-quirk")]
@@ -353,4 +353,12 @@ def check_no_window(bench: NamedBench, found: MemoryMap, name: str) -> None:
 @pytest.mark.rule("QRK-11")
 def test_vfio_user_sets_up_no_window(bench: NamedBench, name: str) -> None:
     """Served over vfio-user, a device has no window whatever its ids are."""
-    check_no_window(bench, bench.map, name)
+    check_no_window(bench.map, name)
+
+
+@pytest.mark.parametrize("name", ["nvidia", "rtl8168", "igd-9"])
+@pytest.mark.negative_control("QRK-11")
+def test_windows_behind_a_kernel_are_noticed(plain: ShapeMachine, name: str) -> None:
+    """The check fails on the same devices behind a kernel."""
+    with must_fail():
+        check_no_window(plain.map, name)
