@@ -6,13 +6,16 @@ For tests of a function that vfio-pci has: pages for its DMA, its registers, int
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.errors import GuestError
+from harness.errors import GuestError, Unreachable
 from harness.guest.system import System, parse_pairs
 from harness.guest.transport import Conversation
 from harness.model.pci import Bdf
+from harness.wait import wait_until
 
 
 class Refused(GuestError):
@@ -75,14 +78,36 @@ class VfioDriver:
 
 
 @contextlib.contextmanager
-def drive(system: System, bdf: Bdf) -> Iterator[VfioDriver]:
+def drive(system: System, bdf: Bdf, *, timeout: float = 10) -> Iterator[VfioDriver]:
     """Have *bdf* of *system*, which is with vfio-pci, opened by a driver while inside.
 
     It decodes memory and ports and is bus master then.
+
+    :param timeout: seconds to wait while somebody else has it open: the last driver may be
+        about to end.
+    :raise Unreachable: it cannot be opened; ``seen`` says why.
     """
-    talk = system.converse("vfio", "drive", str(bdf))
+    talk = wait_until(
+        f"{system.name}: {bdf} opened by nobody else", lambda: _open(system, bdf),
+        timeout=timeout, interval=0.02,
+    )  # fmt: skip
     try:
-        talk.receive()  # ready=yes
         yield VfioDriver(bdf, talk)
     finally:
         talk.close()
+
+
+def _open(system: System, bdf: Bdf) -> Conversation | None:
+    """Return the driver when it is ready, None if the function is open elsewhere."""
+    talk = system.converse("vfio", "drive", str(bdf))
+    try:
+        talk.receive()  # ready=yes
+    except Unreachable as error:
+        talk.close()
+        if os.strerror(errno.EBUSY) in error.seen:
+            return None
+        raise
+    except BaseException:
+        talk.close()
+        raise
+    return talk

@@ -171,7 +171,7 @@ def host_stage(
         yield Prepared(stage, denied=denied)
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def worker(host_stage: Prepared) -> Iterator[Plugged]:
     """A device of the host that is with vfio-pci, and in no machine."""
     found = host_stage["worker"]

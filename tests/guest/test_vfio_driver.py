@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from harness.errors import Unreachable
 from harness.guest.system import System
 from harness.guest.vfio_driver import Refused, VfioDriver, drive
 from harness.model.pci import Bdf
@@ -26,7 +27,10 @@ class Program:
         self.told.append(line)
 
     def receive(self, *, timeout: float = 30) -> str:
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        if answer.startswith("probe: "):
+            raise Unreachable("the program ended", seen=answer)
+        return answer
 
     def close(self) -> None:
         self.closed = True
@@ -38,6 +42,7 @@ class Somewhere:
 
     program: Program
     words: tuple[object, ...] = ()
+    name: str = "here"
 
     def converse(self, *words: object) -> Program:
         self.words = words
@@ -93,3 +98,23 @@ def test_the_program_is_closed_whatever_happens() -> None:
 
     assert program.closed
     assert somewhere.words == ("vfio", "drive", str(BDF))
+
+
+def test_a_function_that_is_still_open_is_waited_for() -> None:
+    busy = "probe: open /dev/vfio/7 (is 0000:01:00.0 bound to vfio-pci?): Device or resource busy"
+    program = Program([busy, busy, "ready=yes", "reset=ok"])
+
+    with drive(cast(System, Somewhere(program)), BDF) as moved:
+        moved.reset()
+
+    assert program.answers == []
+
+
+def test_a_function_that_cannot_be_opened_is_an_error_at_once() -> None:
+    program = Program(["probe: open /dev/vfio/7: No such file or directory", "ready=yes"])
+
+    with pytest.raises(Unreachable), drive(cast(System, Somewhere(program)), BDF):
+        pass
+
+    assert program.closed
+    assert program.answers == ["ready=yes"]
