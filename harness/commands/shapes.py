@@ -23,13 +23,15 @@ from harness.errors import ConfigError
 from harness.images.qemu_build import QemuBuild
 from harness.report.rundir import RunDirectory
 from harness.settings import find_file, load_settings
-from harness.shapes.bench import LABEL
+from harness.shapes.areas import NoRoom, how_many_fit
+from harness.shapes.bench import LABEL, MOST
 from harness.shapes.builds import build_with_vfio_user, first_with_vfio_user
 from harness.shapes.generate import keep_files_in_cache
-from harness.shapes.observe import observe_together
+from harness.shapes.observe import Observation, observe_together
 from harness.shapes.picture import picture
 from harness.shapes.pool import Here, Judge, Plan, Pool
 from harness.shapes.run import ChunkResult, Failure
+from harness.shapes.shape import Shape
 from harness.shapes.shape_json import ShapeFile, read_shapes
 
 COUNT: Final = 1000
@@ -217,11 +219,25 @@ def replay(paths: Sequence[Path], qemu: str | None) -> Iterator[tuple[str, bool]
     files = [(path, read_shapes(path)) for path in paths]
     build = default_build(qemu)
     for path, file in files:
-        seen = observe_together(build, file.shapes)
+        seen = _together(build, file.shapes)
         head = f"{path}: {file.title}" if file.title else str(path)
         pictures = "\n".join(picture(one) for one in seen)
         text = f"{head}\nQEMU {build.label} {build.version} ({LABEL})\n\n{pictures}"
         yield text, all(one.agrees for one in seen)
+
+
+def _together(build: QemuBuild, shapes: Sequence[Shape]) -> list[Observation]:
+    """Judge *shapes* side by side, as many as fit into a machine."""
+    seen: list[Observation] = []
+    while len(seen) < len(shapes):
+        left = shapes[len(seen) :]
+        try:
+            seen += observe_together(build, left[: how_many_fit(left, MOST)])
+        except NoRoom as error:
+            raise ConfigError(
+                f"shape {len(seen) + 1} fits into no machine", seen=str(error)
+            ) from error
+    return seen
 
 
 class _Progress:

@@ -254,11 +254,11 @@ def action(draw: Draw, shape: Shape) -> Action:
 def put(draw: Draw, bar: ShapeBar) -> Put:
     """Return a place for *bar*: few places, so that BARs meet."""
     high = bar.kind is BarKind.MEM64 and (bar.size >= GIB or draw.coin())
-    room = 4 * PAGE if bar.kind is BarKind.IO else MIB * 64 if high else GIB // 16
+    room = PAGE if bar.kind is BarKind.IO else MIB * 64 if high else GIB // 16
     turns = max(0, min(7, room // bar.size - 1))
     at = draw.number(0, turns) * bar.size
     if bar.size < PAGE and draw.coin():
-        at += draw.number(0, 3) * PAGE
+        at += draw.number(0, 1 if bar.kind is BarKind.IO else 3) * PAGE
     # Nobody looks when the upper half of the last slot is written: low first, and the BAR is
     # somewhere else, among other shapes.
     last = bar.kind is BarKind.MEM64 and bar.index == _LAST_SLOT

@@ -126,6 +126,19 @@ def test_a_file_that_is_no_shape_is_named(tmp_path: Path) -> None:
         list(shapes.replay([tmp_path / "x.json"], None))
 
 
+def test_a_shape_that_fits_into_no_machine_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "default_build", lambda qemu: FakeBuild())
+    put = {"put": 0, "at": "0x0"}
+    bar = {"index": 0, "kind": "mem32", "size": "0x80000000"}
+    text = {"format": 1, "shapes": [{"bars": [bar], "steps": [[put]]}]}
+    (tmp_path / "x.json").write_text(json.dumps(text))
+
+    with pytest.raises(ConfigError, match="shape 1 fits into no machine"):
+        list(shapes.replay([tmp_path / "x.json"], None))
+
+
 def test_an_oracle_without_a_rule_that_nobody_misses_is_exit_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -86,7 +86,7 @@ def test_shrinking_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shapes_meet_every_rule_that_they_can() -> None:
     rules: set[str] = set()
     refusals: set[str] = set()
-    for number in range(12):
+    for number in range(20):
         for shape in make_chunk(9, number, 48):
             programmer = Programmer(shape, place_shapes([shape])[0])
             try:
