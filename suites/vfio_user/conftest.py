@@ -53,7 +53,7 @@ ONWARD: Mapping[str, VfioOptions] = {
     "hidden": VfioOptions(no_mmap=True),
     "vf": VfioOptions(),
 }
-"""Devices of the host that its guest gets, and how."""
+"""Devices of the host that its guest gets, and how. Nobody else binds, drives or resets them."""
 
 LABEL = "device modelled (vfio-user), QEMU real"
 
@@ -162,10 +162,11 @@ def host_stage(
             Seat("pf", QatPf(), "rp3", "0.0"),
             Seat("worker", Shades(), "rp4"),
             Seat("flr", WithFlr(), "rp5"),
+            Seat("solo", QatVf(), "rp7"),
         )
         mark = host.kernel_log_mark()
         with contextlib.suppress(HostError):
-            host.put_back(host.bind(stage.plugged["vf"].bdf, "vfio-pci"))
+            host.put_back(host.bind(stage.plugged["solo"].bdf, "vfio-pci"))
         denied = host.kernel_log_since(mark)
         host.run("rmmod vfio_pci && modprobe vfio_pci disable_denylist=1")
         yield Prepared(stage, denied=denied)

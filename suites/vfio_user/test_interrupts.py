@@ -54,7 +54,7 @@ def test_interrupt_that_did_not_come_is_noticed(worker: Plugged, driver: VfioDri
 @pytest.mark.rule("QAT-21")
 def test_msi_of_one_vector_arrives(host_stage: Prepared) -> None:
     """The one MSI vector of the QAT-shaped function reaches its driver."""
-    vf, host = host_stage["vf"], host_stage.stage.host
+    vf, host = host_stage["solo"], host_stage.stage.host
     with host.bound(vf.bdf), drive(host, vf.bdf) as driver:
         driver.interrupts("msi", 1)
 
@@ -115,7 +115,7 @@ def test_msix_is_set_up_and_taken_down(worker: Plugged, driver: VfioDriver) -> N
 @pytest.mark.rule("INT-05")
 def test_msi_is_set_up_with_its_vectors(host_stage: Prepared) -> None:
     """Enabling MSI enables it at the device, with the number of vectors."""
-    vf, host = host_stage["vf"], host_stage.stage.host
+    vf, host = host_stage["solo"], host_stage.stage.host
     with (
         host.bound(vf.bdf),
         drive(host, vf.bdf) as driver,

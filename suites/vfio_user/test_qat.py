@@ -29,7 +29,7 @@ def check_identity(function: PciFunction) -> None:
 @pytest.mark.rule("QAT-01", "QAT-21")
 def test_host_sees_a_qat_vf(host_stage: Prepared) -> None:
     """The host sees 8086:37c9, class 0b40, with one MSI vector."""
-    check_identity(host_stage["vf"].function())
+    check_identity(host_stage["solo"].function())
 
 
 @pytest.mark.negative_control("QAT-01", "QAT-21")
@@ -54,7 +54,7 @@ def check_denied(log: str, function: PciFunction) -> None:
 @pytest.mark.rule("LIF-26", "QAT-20")
 def test_vfio_pci_denies_a_qat_vf(host_stage: Prepared) -> None:
     """By default vfio-pci does not take the function, and says so."""
-    check_denied(host_stage.denied, host_stage["vf"].function())
+    check_denied(host_stage.denied, host_stage["solo"].function())
 
 
 @pytest.mark.negative_control("LIF-26", "QAT-20")
@@ -93,7 +93,7 @@ def check_no_flr(function: PciFunction) -> None:
 @pytest.mark.rule("QAT-07")
 def test_vf_has_no_flr(host_stage: Prepared) -> None:
     """The function has no Function Level Reset."""
-    check_no_flr(host_stage["vf"].function())
+    check_no_flr(host_stage["solo"].function())
 
 
 @pytest.mark.negative_control("QAT-07")
@@ -103,7 +103,7 @@ def test_flr_is_noticed(host_stage: Prepared) -> None:
         check_no_flr(host_stage["flr"].function())
 
 
-@pytest.mark.parametrize(("name", "messages"), [("vf", 0), ("worker", 1)])
+@pytest.mark.parametrize(("name", "messages"), [("solo", 0), ("worker", 1)])
 @pytest.mark.rule("RST-04", "RST-05")
 def test_alone_behind_a_port_its_bus_is_reset(
     host_stage: Prepared, name: str, messages: int
@@ -149,7 +149,7 @@ def test_other_ways_to_reset_are_noticed(host_stage: Prepared) -> None:
     with must_fail():
         check_reset_by(host_stage["flr"], "bus")
     with must_fail():
-        check_reset_by(host_stage["vf"])
+        check_reset_by(host_stage["solo"])
 
 
 def check_vfio_can_reset(plugged: Plugged, expected: bool) -> None:
@@ -192,7 +192,7 @@ def test_functions_of_one_slot_share_a_group(host_stage: Prepared) -> None:
 def test_functions_behind_two_ports_share_none(host_stage: Prepared) -> None:
     """The check fails for functions behind two ports."""
     with must_fail():
-        check_share_group(host_stage["vf"].function(), host_stage["pf"].function())
+        check_share_group(host_stage["solo"].function(), host_stage["pf"].function())
 
 
 # -- assigned onward --------------------------------------------------------------------------
