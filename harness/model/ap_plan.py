@@ -158,15 +158,14 @@ def _freeing(guests: Sequence[Guest], start: ApKernel, free: Free) -> list[Opera
             moves += [unbind(driver, apqn)] if driver is not None else []
             moves.append(bind(VFIO_AP, apqn))
         return moves
+    # What the other mask, or an override, has freed already costs the host nothing more.
+    held = [apqn for matrix in matrices for apqn in matrix if start.owned_by_default(apqn)]
     if free is Free.ADAPTERS:
         old, write = start.apmask, set_apmask
-        taken = [matrix.adapters for matrix in matrices]
+        new = old - ApMask.of(apqn.adapter for apqn in held)
     else:
         old, write = start.aqmask, set_aqmask
-        taken = [matrix.domains for matrix in matrices]
-    new = old
-    for mask in taken:
-        new -= mask
+        new = old - ApMask.of(apqn.domain for apqn in held)
     # An empty text would clear the whole mask.
     return [write(f"{old.changes_to(new)}\n")] if new != old else []
 

@@ -10,7 +10,7 @@ from harness.model.ap_id import Apqn
 from harness.model.ap_kernel import ApKernel, Traits
 from harness.model.ap_mask import ApMask
 from harness.model.ap_matrix import ApMatrix
-from harness.model.ap_operation import booted, override, set_apmask
+from harness.model.ap_operation import Operation, booted, override, set_apmask, set_aqmask
 from harness.model.ap_plan import Free, Guest, Plan, assumed_host, make_plan, union
 from harness.model.ap_table import CONFLICT, FREE, HOST, table_of_host, table_of_plan
 
@@ -65,6 +65,28 @@ def test_a_queue_that_is_vfio_aps_already_is_left_alone() -> None:
     again = planned(THREE, free=Free.QUEUES, host=first.end)
 
     assert again.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("free", "freed"),
+    [(Free.DOMAINS, set_apmask("-1\n")), (Free.ADAPTERS, set_aqmask("-2\n"))],
+)
+def test_what_the_other_mask_freed_is_not_taken_again(free: Free, freed: Operation) -> None:
+    start = freed.apply(booted(HOST_OF_FOUR, NEW)).state
+
+    plan = planned(THREE, free=free, host=start)
+
+    assert plan.conflicts == ()
+    assert (plan.end.apmask, plan.end.aqmask) == (start.apmask, start.aqmask)
+
+
+def test_only_what_the_host_still_has_is_taken() -> None:
+    start = set_aqmask("-1\n").apply(booted(HOST_OF_FOUR, NEW)).state
+
+    plan = planned(ONE, THREE, host=start)
+
+    assert "echo -1 > /sys/bus/ap/apmask" in commands(plan)
+    assert plan.conflicts == ()
 
 
 def test_older_kernels_have_no_overrides() -> None:
