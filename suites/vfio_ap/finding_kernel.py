@@ -80,7 +80,7 @@ def test_another_control_domain_stays(freed: Workbench) -> None:
     assert list(entry.control_domains) == [0x47], str(entry)
 
 
-# -- ap-control-domains-reset-queues.md -------------------------------------------------------
+# -- read beside it, and not seen (the same page) ---------------------------------------------
 
 
 def test_an_arriving_control_domain_resets_no_queue(freed: Workbench) -> None:
