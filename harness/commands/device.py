@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import itertools
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 from harness.device.access_log import Access
 from harness.device.device import Device
 from harness.device.server import Served, serve
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HarnessError
 
 _REGIONS = {6: "ROM", 7: "configuration space"}
 _POLL = 0.1
+_MODULES = "trapline_device_"
+"""What the names of such modules begin with, so that none hides one of Python's."""
 
 
 def load_device(file: Path, name: str = "") -> type[Device]:
@@ -23,10 +26,11 @@ def load_device(file: Path, name: str = "") -> type[Device]:
 
     :raise ConfigError: it cannot be loaded, defines none, or several and *name* is empty.
     """
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    spec = importlib.util.spec_from_file_location(f"{_MODULES}{file.stem}", file)
     if spec is None or spec.loader is None or not file.is_file():
         raise ConfigError(f"{file}: not a Python file", hint="for example examples/doorbell.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for the names in annotations
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -34,7 +38,7 @@ def load_device(file: Path, name: str = "") -> type[Device]:
     found = {
         key: value
         for key, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, Device) and value.__module__ == file.stem
+        if inspect.isclass(value) and issubclass(value, Device) and value.__module__ == spec.name
     }
     if name:
         found = {key: value for key, value in found.items() if key == name}
@@ -60,15 +64,27 @@ def serve_file(
 
     :param once: end when the first client has gone.
     :param stop: ends it from another thread.
-    :raise ConfigError: the file has no device, or the socket cannot be made.
+    :raise ConfigError: the file has no device, it or the socket cannot be made.
     """
-    device = load_device(file, name)()
+    device = _made(load_device(file, name), file)
     stop = stop or threading.Event()
     with serve(device, socket) as served:
         yield f"{type(device).__name__} {device.id} on {served.socket}"
         yield f"qemu-system-x86_64 … -device '{served.qemu_device}'"
         yield from _follow(served, once=once, stop=stop)
         yield from summary(served)
+
+
+def _made(kind: type[Device], file: Path) -> Device:
+    try:
+        return kind()
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{file}: no {kind.__name__} can be made: {type(error).__name__}: {error}",
+            hint="it is made without arguments",
+        ) from error
 
 
 def summary(served: Served) -> Iterator[str]:

@@ -156,7 +156,7 @@ class Interrupts:
             for index in (protocol.MSIX, protocol.MSI):
                 if self.types[index].enabled:
                     return self.types[index].fire(vector)
-            self._pulse = True
+            self._pulse = self.types[protocol.INTX].count > 0
             return self._fire_intx()
 
     def fire_type(self, index: int) -> bool:

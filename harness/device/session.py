@@ -197,7 +197,7 @@ class Session:
         while True:
             ready = {fd for fd, _ in poll.poll()}
             for fd in ready & watched:
-                self._doorbells.rung(fd)
+                self._ring(fd)
                 for irq in self.device.irqs.types:
                     if irq.unmask_fd == fd:
                         self.device.irqs.unmask_by_fd(irq)
@@ -208,14 +208,28 @@ class Session:
     def _unmask_fds(self) -> set[int]:
         return {irq.unmask_fd for irq in self.device.irqs.types if irq.unmask_fd is not None}
 
-    def _do_later(self) -> None:
+    def _ring(self, fd: int) -> None:
         try:
-            self.device.do_later()
+            self._doorbells.rung(fd)
         except PeerGone:
             raise
         except Exception as failure:
-            log.exception("the device failed")
-            self._failures.append(failure)
+            self._keep(failure)
+
+    def _do_later(self) -> None:
+        while True:  # what comes after work that failed is done all the same
+            try:
+                self.device.do_later()
+            except PeerGone:
+                raise
+            except Exception as failure:
+                self._keep(failure)
+            else:
+                return
+
+    def _keep(self, failure: Exception) -> None:
+        log.error("the device failed", exc_info=failure)
+        self._failures.append(failure)
 
     def _take(self, message: Message | None) -> None:
         assert message is not None  # only with a deadline

@@ -66,6 +66,25 @@ def test_a_file_without_the_device_is_told(
         load_device(written(tmp_path, text), name)
 
 
+def test_a_file_may_have_dataclasses(tmp_path: Path) -> None:
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    text += ONE + "\n@dataclass\nclass Queue:\n    head: int = 0\n"
+
+    assert load_device(written(tmp_path, text)).__name__ == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("init", "says"),
+    [
+        ("def __init__(self): raise RuntimeError('not today')", "RuntimeError: not today"),
+        ("def __init__(self, size): super().__init__()", "TypeError: .*'size'"),
+    ],
+)
+def test_a_device_that_cannot_be_made_is_told(tmp_path: Path, init: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=f"no Mine can be made: {says}"):
+        list(serve_file(written(tmp_path, f"{ONE}\n    {init}\n")))
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a Python file"):
         load_device(tmp_path / "missing.py")

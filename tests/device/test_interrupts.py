@@ -11,6 +11,7 @@ import pytest
 from harness.device import protocol
 from harness.device.client import Client
 from harness.device.device import Device
+from harness.device.interrupts import Interrupts
 from harness.device.protocol import Command, RequestFailed
 from harness.device.server import Served
 from harness.wait import wait_until
@@ -73,6 +74,13 @@ def test_a_message_signalled_interrupt_reaches_its_vector_only(
 
 def test_what_is_not_enabled_is_not_sent(client: Client, device: Device) -> None:
     assert not device.interrupt(0)
+
+
+def test_without_intx_nothing_shows_in_the_status_register() -> None:
+    irqs = Interrupts(msix=1)
+
+    assert not irqs.fire(0)
+    assert not irqs.status
 
 
 def test_msix_goes_before_msi(client: Client, device: Device, events: Events) -> None:
@@ -284,6 +292,20 @@ def test_a_rung_doorbell_is_a_write(
     assert (0, 0x44, 4, 7) in served.device.writes  # type: ignore[attr-defined]
     assert device.log.count(operation="ioeventfd") == 1
     assert client.info()  # messages are still answered
+
+
+def test_a_doorbell_whose_handler_raises_keeps_the_client(
+    client: Client, served: Served, device: Device, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fds = io_fds(client, 0)
+    events.fds += fds
+    monkeypatch.setattr(device, "write", lambda *_: 1 // 0)
+
+    os.eventfd_write(fds[1], 1)
+
+    wait_until("it has failed", lambda: len(served.failures), timeout=10)
+    assert isinstance(served.failures[0], ZeroDivisionError)
+    assert client.info()
 
 
 def status(client: Client) -> bool:

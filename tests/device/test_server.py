@@ -162,6 +162,19 @@ def test_a_handler_that_raises_is_an_io_error_to_the_client_and_kept_for_the_aut
     assert client.read(0, 0x10, 4) == bytes(4)
 
 
+def test_work_that_fails_keeps_no_other_work_from_being_done(
+    client: Client, served: Served, device: Device
+) -> None:
+    done: list[int] = []
+    device.later(lambda: done.append(1 // 0))
+    device.later(lambda: done.append(1))
+
+    client.info()
+
+    wait_until("it is done", lambda: done == [1], timeout=10)
+    assert isinstance(served.failures[0], ZeroDivisionError)
+
+
 def test_the_rom_is_padded_with_ones(client: Client, device: Device) -> None:
     assert client.read(protocol.ROM_REGION, 0, 4096) == device.rom.ljust(4096, b"\xff")
 
