@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.shapes.generate import make_chunk
 from harness.shapes.mutants import Mutant, mutants
-from harness.shapes.observe import Build, observe_all
+from harness.shapes.observe import Build, Observation, judge_again, observe_all
 
 CHUNK: Final = 16
 
@@ -49,7 +49,14 @@ def notice(qemu: Build, mutant: Mutant, seed: int, seconds: float) -> Notice:
         with mutant.in_place():
             seen = observe_all(qemu, chunk)
         count, number = count + len(seen), number + 1
-        wrong = next((one for one in seen if not one.agrees), None)
+        wrong = next((one for one in seen if _is_due_to_mutant(one, qemu)), None)
         if wrong is not None:
             return Notice(mutant, time.monotonic() - began, count, wrong.problem)
     return Notice(mutant, time.monotonic() - began, count, "")
+
+
+def _is_due_to_mutant(seen: Observation, qemu: Build) -> bool:
+    """Say whether the whole oracle agrees with what its mutant does not agree with."""
+    if seen.agrees or seen.beside:
+        return False
+    return judge_again(seen, qemu.version).agrees

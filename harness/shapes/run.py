@@ -18,14 +18,14 @@ from harness.shapes.shape import Shape
 CHUNK: Final = 48
 """Shapes that are made and judged in one go; part of what a seed means."""
 MOST_SHRUNK: Final = 3
-"""Failures of one chunk that are shrunk: the first of each kind."""
+"""Kinds of failure of one chunk that are shrunk, the first of each; others stay as they are."""
 
 Watch = Callable[["ChunkResult"], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A shape that does not agree, as small as it could be made."""
+    """A shape that does not agree, mostly as small as it could be made."""
 
     shapes: tuple[Shape, ...]
     """The shape; with others if it agrees alone."""
@@ -90,9 +90,9 @@ def _failures(
 ) -> Iterator[Failure]:
     wrong = [one for one in seen if not one.agrees]
     counts = Counter(one.rule for one in wrong)
-    for rule in list(counts)[:MOST_SHRUNK]:
+    for kind, rule in enumerate(counts):
         one = next(one for one in wrong if one.rule == rule)
-        if not one.beside:
+        if not one.beside and kind < MOST_SHRUNK:
             smallest = shrink(seed, number, size, one.shape, _fails_by(qemu, rule))
             again = observe(qemu, smallest)
             one = one if again.agrees else again

@@ -140,11 +140,11 @@ def shape_from_dict(values: object, where: str = "shape") -> Shape:
         bars=tuple(_bar(bar, f"{where}.bars[{i}]") for i, bar in enumerate(read.items("bars"))),
         msix=_msix(read.value("msix"), f"{where}.msix") if read.has("msix") else None,
         id=PciId.parse(read.text("id", str(plain.id))),
-        class_code=read.number("class", plain.class_code),
+        class_code=_below(1 << 24, read.number("class", plain.class_code), f"{where}.class"),
         express=read.flag("express") if read.has("express") else plain.express,
-        msi=read.number("msi", 0),
+        msi=_below(33, read.number("msi", 0), f"{where}.msi"),
         power=read.flag("power"),
-        rom_size=read.number("rom_size", 0),
+        rom_size=_rom_size(read.number("rom_size", 0), f"{where}.rom_size"),
         place=Place(read.text("place", str(plain.place))),
         gates=_gates(read.value("gates"), f"{where}.gates"),
         steps=tuple(
@@ -171,7 +171,7 @@ def _bar(value: object, where: str) -> ShapeBar:
     return ShapeBar(
         index=read.number("index"),
         kind=BarKind(read.text("kind")),
-        size=read.number("size"),
+        size=_not_none(read.number("size"), f"{where}.size"),
         prefetchable=read.flag("prefetchable"),
         direct=tuple(_range(area, f"{where}.direct") for area in direct)
         if isinstance(direct, list)
@@ -182,11 +182,11 @@ def _bar(value: object, where: str) -> ShapeBar:
 def _msix(value: object, where: str) -> ShapeMsix:
     read = Fields(value, where, "vectors table_bar table_offset pba_bar pba_offset mappable")
     return ShapeMsix(
-        vectors=read.number("vectors"),
-        table_bar=read.number("table_bar", 0),
-        table_offset=read.number("table_offset", 0),
-        pba_bar=read.number("pba_bar", 0),
-        pba_offset=read.number("pba_offset"),
+        vectors=_vectors(read.number("vectors"), f"{where}.vectors"),
+        table_bar=_below(8, read.number("table_bar", 0), f"{where}.table_bar"),
+        table_offset=_offset(read.number("table_offset", 0), f"{where}.table_offset"),
+        pba_bar=_below(8, read.number("pba_bar", 0), f"{where}.pba_bar"),
+        pba_offset=_offset(read.number("pba_offset"), f"{where}.pba_offset"),
         mappable=read.flag("mappable"),
     )
 
@@ -238,6 +238,37 @@ def _action(value: object, where: str) -> Action:
     if read.flag("size_bars"):
         return SizeBars()
     raise ValueError(f"{where}: no action is {value!r}")
+
+
+# What no register can hold cannot be served, so it is no shape, not even an illegal one.
+
+
+def _below(limit: int, number: int, where: str) -> int:
+    if number >= limit:
+        raise ValueError(f"{where}: {number:#x}, {limit - 1:#x} is the most")
+    return number
+
+
+def _not_none(number: int, where: str) -> int:
+    if number == 0:
+        raise ValueError(f"{where}: 0")
+    return number
+
+
+def _vectors(number: int, where: str) -> int:
+    return _below(2049, _not_none(number, where), where)
+
+
+def _offset(number: int, where: str) -> int:
+    if number % 8:
+        raise ValueError(f"{where}: {number:#x} is no multiple of 8")
+    return _below(1 << 32, number, where)
+
+
+def _rom_size(number: int, where: str) -> int:
+    if number and (number < 2048 or number & (number - 1)):
+        raise ValueError(f"{where}: {number:#x} is no power of two of at least 0x800")
+    return number
 
 
 def _pair(area: AddressRange | None) -> list[str] | None:

@@ -50,6 +50,14 @@ def test_a_shape_written_by_hand_may_leave_out_what_is_usual() -> None:
         ({"shapes": [{"steps": [{}]}]}, "expected a list"),
         ({"shapes": [{"gates": {"low": [1]}}]}, "expected 2 values"),
         ({"shapes": [{"place": "moon"}]}, "moon"),
+        ({"shapes": [{"bars": [{"index": 0, "kind": "io", "size": 0}]}]}, r"bars\[0\].size: 0"),
+        ({"shapes": [{"class": "0x1000000"}]}, r"\.class: 0x1000000, 0xffffff is the most"),
+        ({"shapes": [{"msi": 64}]}, r"\.msi: 0x40, 0x20 is the most"),
+        ({"shapes": [{"rom_size": 3}]}, r"\.rom_size: 0x3 is no power of two"),
+        ({"shapes": [{"msix": {"vectors": 0, "pba_offset": 0}}]}, r"\.msix\.vectors: 0"),
+        ({"shapes": [{"msix": {"vectors": 2049, "pba_offset": 0}}]}, "0x800 is the most"),
+        ({"shapes": [{"msix": {"vectors": 1, "pba_offset": 4}}]}, "0x4 is no multiple of 8"),
+        ({"shapes": [{"msix": {"vectors": 1, "pba_offset": 1 << 32}}]}, "0xffffffff is the most"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
