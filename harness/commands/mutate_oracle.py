@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from harness.commands.shapes import default_build
+from harness.commands.shapes import default_build, let_us_be_stopped
 from harness.shapes.generate import keep_files_in_cache
 from harness.shapes.mutants import UNREACHABLE
 from harness.shapes.notice import Notice, notices
@@ -46,6 +46,7 @@ def run(qemu: str | None, seed: int, seconds: float, console: Console) -> Notice
     """
     build = default_build(qemu)
     keep_files_in_cache()
+    let_us_be_stopped()
     found: list[Notice] = []
     for notice in notices(build, seed, seconds):
         found.append(notice)

@@ -161,7 +161,7 @@ def run_shapes(request: ShapesRequest, console: Console) -> Outcome:
         count = COUNT
     directory = RunDirectory.create(request.results / "shapes", datetime.now())
     outcome = Outcome(seed, f"{build.label} {build.version}", directory.path, request.jobs)
-    _let_us_be_stopped()
+    let_us_be_stopped()
     began = time.monotonic()
     progress = _Progress(console, count, began)
     try:
@@ -170,6 +170,11 @@ def run_shapes(request: ShapesRequest, console: Console) -> Outcome:
                 outcome.add(result)
                 _write(outcome)
                 progress.show(outcome)
+    except KeyboardInterrupt:
+        progress.stop()
+        text = "\n".join(["interrupted; until then:", *outcome.lines()])
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        raise
     finally:
         progress.stop()
         outcome.seconds = time.monotonic() - began
@@ -191,7 +196,7 @@ def _file_name(number: int, failure: Failure) -> str:
     return f"{number:02}-{failure.rule}.json"
 
 
-def _let_us_be_stopped() -> None:
+def let_us_be_stopped() -> None:
     """Take SIGINT and SIGTERM as Ctrl-C, also where a script started us in the background."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -218,6 +223,7 @@ def replay(paths: Sequence[Path], qemu: str | None) -> Iterator[tuple[str, bool]
         raise ConfigError("no file of shapes to look at")
     files = [(path, read_shapes(path)) for path in paths]
     build = default_build(qemu)
+    let_us_be_stopped()
     for path, file in files:
         seen = _together(build, file.shapes)
         head = f"{path}: {file.title}" if file.title else str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ChunkResult]]:
     results: list[ChunkResult] = []
     monkeypatch.setattr(shapes, "default_build", lambda qemu: FakeBuild())
     monkeypatch.setattr(shapes, "Here", lambda build, seed: FakeJudge(*results))
-    monkeypatch.setattr(shapes, "_let_us_be_stopped", lambda: None)
+    monkeypatch.setattr(shapes, "let_us_be_stopped", lambda: None)
     monkeypatch.setattr(shapes, "keep_files_in_cache", lambda: None)
     yield results
 
@@ -103,8 +104,10 @@ def test_what_is_known_so_far_is_written_when_a_run_breaks_off(
 
     monkeypatch.setattr(shapes, "Here", lambda build, seed: Breaks())
 
+    said = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path)
+        run_shapes(ShapesRequest(seed=7, results=tmp_path), Console(file=said))
+    assert "interrupted; until then:\n48 shapes, seed 7" in said.getvalue()
     assert (tmp_path / "shapes" / "latest" / "01-MAP-02.json").is_file()
 
 
@@ -130,6 +133,7 @@ def test_a_shape_that_fits_into_no_machine_is_said_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shapes, "default_build", lambda qemu: FakeBuild())
+    monkeypatch.setattr(shapes, "let_us_be_stopped", lambda: None)
     put = {"put": 0, "at": "0x0"}
     bar = {"index": 0, "kind": "mem32", "size": "0x80000000"}
     text = {"format": 1, "shapes": [{"bars": [bar], "steps": [[put]]}]}
@@ -146,6 +150,7 @@ def test_an_oracle_without_a_rule_that_nobody_misses_is_exit_status_1(
     found = [Notice(first, 1.25, 16, "[MAP-01] …")]
     monkeypatch.setattr(mutate_oracle, "default_build", lambda qemu: FakeBuild())
     monkeypatch.setattr(mutate_oracle, "keep_files_in_cache", lambda: None)
+    monkeypatch.setattr(mutate_oracle, "let_us_be_stopped", lambda: None)
     monkeypatch.setattr(mutate_oracle, "notices", lambda *_: iter(found))
 
     noticed = CliRunner().invoke(app, ["shapes", "--mutate-oracle"])
