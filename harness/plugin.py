@@ -205,6 +205,8 @@ class Tests:
                 verdict.attach(report, verdict.of_parts(problems))
             return report
         error = call.excinfo.value
+        if verdict.hides_interrupt(error):
+            item.session.shouldstop = "interrupted"
         if verdict.hidden_by_xfail(report, error):
             report.outcome = "failed"
             del report.wasxfail

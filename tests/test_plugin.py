@@ -292,6 +292,26 @@ def test_a_host_that_does_not_answer_is_said_in_the_header(pytester: pytest.Pyte
     ended.stdout.fnmatch_lines(["subject unknown: no answer"])
 
 
+def test_an_interrupt_that_breaks_something_ends_the_run(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(PROVIDER)
+    pytester.makepyfile("""
+        def test_interrupted():
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise RuntimeError("release unlocked lock")
+
+        def test_next():
+            pass
+    """)
+
+    ended = run(pytester)
+
+    assert ended.ret == pytest.ExitCode.INTERRUPTED
+    ended.assert_outcomes(errors=1)
+    ended.stdout.fnmatch_lines(["*Interrupted*"])
+
+
 def test_a_broken_lab_is_told_in_its_own_words(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_a=ALL_VERDICTS)
 

@@ -73,6 +73,21 @@ def hidden_by_xfail(report: pytest.TestReport, error: BaseException) -> bool:
     return report.skipped and hasattr(report, "wasxfail") and isinstance(error, HarnessError)
 
 
+def hides_interrupt(error: BaseException) -> bool:
+    """Say whether *error* came while Ctrl-C was being handled, and took its place.
+
+    Two at once break Python's own locks: "RuntimeError: release unlocked lock".
+    """
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        if isinstance(at, KeyboardInterrupt):
+            return True
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
+    return False
+
+
 def put_message_first(
     report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException], test_file: Path
 ) -> None:
