@@ -12,6 +12,7 @@ from harness.errors import ConfigError
 from harness.model.ap_definitions import hostdev_xml, mdevctl_json, nodedev_xml
 from harness.model.ap_id import IDS
 from harness.model.ap_kernel import ApKernel, Traits
+from harness.model.ap_lint import remarks_on, remarks_on_plan
 from harness.model.ap_matrix import ApMatrix
 from harness.model.ap_plan import Free, Guest, Plan, assumed_host, make_plan
 from harness.parse.ap_tree import BUS_FILES, read_recording, read_tree
@@ -163,7 +164,8 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def as_json(made: Plan) -> dict[str, object]:
-    """Return a plan for machines: masks, steps with their errno, definitions."""
+    """Return a plan for machines: masks, steps with their errno, definitions, what is odd."""
+    remarks = remarks_on_plan(made) if made.guests else remarks_on(made.start)
     return {
         "apmask": str(made.end.apmask),
         "aqmask": str(made.end.aqmask),
@@ -177,6 +179,7 @@ def as_json(made: Plan) -> dict[str, object]:
                 if (mdev := made.end.mdev(guest.uuid)) is not None
                 else [],
                 "nodedev": nodedev_xml(guest),
+                "hostdev": hostdev_xml(guest),
                 "mdevctl": mdevctl_json(guest),
             }
             for guest in made.guests
@@ -189,6 +192,15 @@ def as_json(made: Plan) -> dict[str, object]:
                 "why": step.why,
             }
             for step in made.steps
+        ],
+        "remarks": [
+            {
+                "weight": remark.weight.name.lower(),
+                "where": remark.where,
+                "what": remark.what,
+                "next": remark.next,
+            }
+            for remark in remarks
         ],
     }
 

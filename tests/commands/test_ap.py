@@ -168,6 +168,8 @@ def test_json_has_steps_and_answers() -> None:
     assert [guest["guest_matrix"] for guest in plan["guests"]] == [["02.0001"], ["02."]]
     assert [step["errno"] for step in plan["steps"] if step["errno"]] == ["EADDRINUSE"]
     assert plan["apmask"].startswith("0xdfff")
+    assert "<hostdev" in plan["guests"][0]["hostdev"]
+    assert plan["remarks"] == []
 
 
 # Hosts.
@@ -210,6 +212,16 @@ def test_a_recorded_host_is_looked_at() -> None:
     assert status == 0
     assert "3 cards, 12 queues, 7 of them with vfio_ap, 1 mediated device." in text
     assert "adapter 05 is not passed on: 05.0004 is not bound to vfio_ap" in text
+
+
+def test_json_of_a_host_says_what_is_odd() -> None:
+    _, text = run("--host-tree", str(EXAMPLES / "ap-host.txt"), "--json")
+
+    first, *_ = json.loads(text)["remarks"]
+    assert (first["weight"], first["where"], first["what"]) == (
+        "warning", "05.0004", "has no driver",
+    )  # fmt: skip
+    assert first["next"].endswith("drivers/vfio_ap/bind")
 
 
 def test_a_plan_is_made_on_a_host(tmp_path: Path) -> None:
