@@ -226,7 +226,7 @@ def _for_rules(facts: MachineFacts) -> list[Change]:
             found.append(
                 Change(
                     f"{sum(ap.values())} rules of vfio-ap ({words})",
-                    "needs s390x, emulated or real: suites to come",
+                    "write a test; it needs an AP host (docs/ap-host.md)",
                 )
             )
     return found

@@ -72,7 +72,7 @@ def test_good_computer_runs_what_has_tests() -> None:
 def test_good_computer_lacks_tests_and_s390x_only() -> None:
     assert hows(GOOD) == [
         "write a test (docs/first-rule-test.md)",
-        "needs s390x, emulated or real: suites to come",
+        "write a test; it needs an AP host (docs/ap-host.md)",
     ]
 
 
