@@ -6,7 +6,7 @@ import threading
 
 from harness.ap.attributes import Attributes
 from harness.ap.matrix_device import MatrixDevice
-from harness.errors import HarnessError, WaitTimeout
+from harness.errors import WaitTimeout
 
 LONGEST = 60.0
 """Seconds that a removal may take in a test."""
@@ -23,7 +23,7 @@ class Removal:
         self._device = device
         self._ended = threading.Event()
         self._error = ""
-        self._trouble: HarnessError | None = None
+        self._trouble: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="remove", daemon=True)
         self._thread.start()
 
@@ -54,7 +54,7 @@ class Removal:
         path = f"{self._device.path}/remove"
         try:
             self._error = self._attributes.write(path, "1", timeout=LONGEST)
-        except HarnessError as error:
+        except Exception as error:  # whoever waits hears of it, whatever it is
             self._trouble = error
         finally:
             self._ended.set()

@@ -95,6 +95,8 @@ def emulated(facts: MachineFacts) -> tuple[str, ...]:
 
 def local_obstacles(facts: MachineFacts, rule: RuleFacts) -> str:
     """Return why no test of *rule* can run with ``--host local``, or nothing."""
+    if rule.section == "P" and facts.cpu.architecture != "s390x":
+        return "needs an s390x computer"
     if "lab" in rule.needs:
         return "looks at the lab's side of a virtual host"
     if "devices" in rule.needs:
