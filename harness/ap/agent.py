@@ -22,7 +22,7 @@ from harness.ap.agent_wire import (
     encode_words,
 )
 from harness.errors import ParseError, Unreachable
-from harness.wait import Guard
+from harness.wait import Guard, hear_guards
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ class Agent:
         for guard in self._guards:
             guard()
         if self._end:
+            hear_guards(self.name, self._guards)
             raise Unreachable(f"{self.name}: the connection to its agent ended", seen=self._end)
 
     def close(self) -> None:
@@ -169,8 +170,7 @@ class Agent:
             try:
                 self._stream.sendall(frame.encoded())
             except OSError as error:
-                for guard in self._guards:
-                    guard()
+                hear_guards(self.name, self._guards)
                 raise Unreachable(
                     f"{self.name}: the connection to its agent ended", seen=str(error)
                 ) from error
