@@ -118,6 +118,16 @@ class Host(System):
         finally:
             self.put_back(change)
 
+    @contextlib.contextmanager
+    def without_driver(self, bdf: Bdf) -> Iterator[None]:
+        """Have nobody drive *bdf*, which vfio-pci has, while inside."""
+        driver = "/sys/bus/pci/drivers/vfio-pci"
+        self.write_text(f"{driver}/unbind", str(bdf))
+        try:
+            yield
+        finally:
+            self.write_text(f"{driver}/bind", str(bdf))
+
     def launch(self, spec: MachineSpec, *, evidence: Path, timeout: float = 120) -> Machine:
         """Start the QEMU under test with *spec*.
 

@@ -50,10 +50,7 @@ class Assigned:
     @cached_property
     def bdf(self) -> Bdf:
         """Where the guest sees it."""
-        for function in self.machine.functions():
-            if function.qdev_id == self.name:
-                return function.bdf
-        raise HostError(f"{self.machine.spec.name} has no PCI device {self.name!r}")
+        return self.machine.function_of(self.name).bdf
 
     def seen_by_guest(self) -> PciFunction:
         """Return the function as the guest's sysfs shows it."""

@@ -17,7 +17,6 @@ from harness.device.access_log import Access
 from harness.device.config_space import CAP_MSIX
 from harness.device.device import Device as ServedDevice
 from harness.device.server import Served
-from harness.errors import HostError
 from harness.host.virtual import VirtualHost
 from harness.lab.accesses import counting
 from harness.machine.command import Options
@@ -110,10 +109,7 @@ class Plugged:
     @cached_property
     def bdf(self) -> Bdf:
         """Where the system sees it."""
-        for function in self.machine.functions():
-            if function.qdev_id == self.name:
-                return function.bdf
-        raise HostError(f"{self.machine.spec.name} has no PCI device {self.name!r}")
+        return self.machine.function_of(self.name).bdf
 
     def function(self) -> PciFunction:
         """Return the function as the system sees it."""

@@ -394,9 +394,17 @@ class Machine:
 
     def bar_addresses(self, device: str) -> dict[int, int]:
         """Return BAR index to address for the device with id *device*; unprogrammed left out."""
+        bars = self.function_of(device).bars
+        return {bar.index: bar.address for bar in bars if bar.address is not None}
+
+    def function_of(self, device: str) -> QueryPciFunction:
+        """Return the function of the device with id *device*, as ``query-pci`` says it.
+
+        :raise MachineError: there is none.
+        """
         for function in self.functions():
             if function.qdev_id == device:
-                return {bar.index: bar.address for bar in function.bars if bar.address is not None}
+                return function
         raise MachineError(f"{self.spec.name} has no PCI device {device!r}")
 
     def wait_until_mapped(self, device: str, *, timeout: float = 60) -> dict[int, int]:

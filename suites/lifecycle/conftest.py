@@ -20,3 +20,8 @@ def check_said(said: str, expected: Sequence[str]) -> None:
     """Every expected part is in what was said."""
     missing = [part for part in expected if part not in said]
     assert not missing, f"not said: {missing}\nsaid: {said or 'nothing: accepted'}"
+
+
+def check_any(said: str, *words: str) -> None:
+    """QEMU refused, in one of these ways."""
+    assert any(way in said for way in words), said or "QEMU accepted it"

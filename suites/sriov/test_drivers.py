@@ -1,7 +1,6 @@
 """Which drivers make virtual functions, and who takes them; what QEMU traces of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -16,24 +15,15 @@ from suites.sriov.conftest import COUNT, check_refused
 NO_ENTRY = "No such file or directory"
 
 
-@contextmanager
-def without_driver(host: Host, function: PciFunction) -> Iterator[Sriov]:
-    """Take vfio-pci off the function while inside."""
-    host.write_text("/sys/bus/pci/drivers/vfio-pci/unbind", str(function.bdf))
-    try:
-        yield Sriov(host, function.bdf)
-    finally:
-        host.write_text("/sys/bus/pci/drivers/vfio-pci/bind", str(function.bdf))
-
-
 NO_DRIVER = "no driver bound to device; cannot configure SR-IOV"
 
 
 @pytest.mark.rule("SRV-04")
 def test_no_driver_makes_none(host: Host, resident: Resident) -> None:
     """Without a driver there are no virtual functions to be had."""
-    with without_driver(host, resident.free("igb")) as function:
-        check_refused(function, COUNT, NO_ENTRY, NO_DRIVER)
+    bdf = resident.free("igb").bdf
+    with host.without_driver(bdf):
+        check_refused(Sriov(host, bdf), COUNT, NO_ENTRY, NO_DRIVER)
 
 
 @pytest.mark.negative_control("SRV-04")

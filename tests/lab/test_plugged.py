@@ -41,7 +41,7 @@ def plugged() -> Plugged:
     """A device in a machine whose BARs are at 0x10000000, 0x20000000, and port 0x1000."""
     machine = SimpleNamespace(
         bar_addresses=lambda name: {0: 0x1000_0000, 1: 0x2000_0000, 2: 0x1000},
-        functions=lambda: [SimpleNamespace(qdev_id="sparse", bdf=BDF)],
+        function_of=lambda name: SimpleNamespace(qdev_id="sparse", bdf=BDF),
         spec=SimpleNamespace(accel="tcg"),
     )
     stage = SimpleNamespace(machine=machine, kernel=KernelVersion.parse("6.12.1"))
