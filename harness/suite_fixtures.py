@@ -46,7 +46,7 @@ from harness.lab.zoo import open_zoo
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.report.build_progress import build_progress
 from harness.report.rundir import RUN
 from harness.settings import SETTINGS

@@ -3,9 +3,9 @@
 from harness.ap.adapters import Adapters
 from harness.ap.fault import Fault
 from harness.ap.instruction import ResponseCode
-from harness.model.ap_hardware import ApHardware, Card, Mode
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card, Mode
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
 
 adapters = Adapters(
     ApHardware(cards={5: Card(13, Mode.CCA), 6: Card(12)}, domains=ApMask.of([4, 0xAB])),

@@ -8,8 +8,8 @@ from harness.ap.workbench import Workbench
 from harness.lab.ap import ApLab
 from harness.lab.parts import Parts
 from harness.machine.saved_state import Method
-from harness.model.ap_hardware import Card
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import Card
+from harness.model.ap.mask import ApMask
 from harness.settings import Settings
 
 with tempfile.TemporaryDirectory() as place:

@@ -17,9 +17,9 @@ from typing import Protocol
 
 from harness.ap.fault import Fault, Faults
 from harness.ap.instruction import Answer, Instruction, PqapFunction, ResponseCode
-from harness.model.ap_hardware import ApHardware, Card, Mode
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card, Mode
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
 
 KEPT = 200_000
 """Instructions that the log remembers."""

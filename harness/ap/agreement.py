@@ -15,10 +15,10 @@ from typing import Protocol
 
 from harness.ap.agreement_plan import Step, replay, sample
 from harness.ap.attributes import Answer, Request
-from harness.model import ap_sysfs
-from harness.model.ap_hardware import ApHardware
-from harness.model.ap_kernel import ApKernel
-from harness.model.ap_operation import CloseDevice, OpenDevice, Operation, ResetDevice
+from harness.model.ap import sysfs as ap_sysfs
+from harness.model.ap.hardware import ApHardware
+from harness.model.ap.kernel import ApKernel
+from harness.model.ap.operation import CloseDevice, OpenDevice, Operation, ResetDevice
 
 LENGTH = 12
 """Operations of a sequence, cleaning not counted."""

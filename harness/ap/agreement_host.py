@@ -10,10 +10,10 @@ from harness.ap.bus import BUS
 from harness.ap.matrix_device import MatrixDevice
 from harness.ap.vfio_client import VfioClient
 from harness.ap.workbench import Workbench
-from harness.model.ap_hardware import ApHardware
-from harness.model.ap_kernel import ApKernel, Traits
-from harness.model.ap_mask import ApMask
-from harness.model.ap_operation import booted
+from harness.model.ap.hardware import ApHardware
+from harness.model.ap.kernel import ApKernel, Traits
+from harness.model.ap.mask import ApMask
+from harness.model.ap.operation import booted
 
 
 class BenchHost:

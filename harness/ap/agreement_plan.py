@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from random import Random
 
 from harness.ap.matrix_device import UUIDS
-from harness.model import ap_operation as op
-from harness.model.ap_hardware import Card
-from harness.model.ap_kernel import DEFAULT_DRIVER, FREED, VFIO_AP, ApKernel, Mdev, Outcome
-from harness.model.ap_mask import ApMask
-from harness.model.ap_vfio import LOCK_AT_NULL
+from harness.model.ap import operation as op
+from harness.model.ap.hardware import Card
+from harness.model.ap.kernel import DEFAULT_DRIVER, FREED, VFIO_AP, ApKernel, Mdev, Outcome
+from harness.model.ap.mask import ApMask
+from harness.model.ap.vfio import LOCK_AT_NULL
 
 DEVICES = UUIDS[:3]
 """Matrix devices of a sequence."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from harness.errors import ConfigError
-from harness.model.ap_id import Apqn
+from harness.model.ap.id import Apqn
 
 MOST_TIMES = 10_000
 LONGEST = 60.0

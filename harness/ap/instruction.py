@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from harness.model.ap_id import Apqn
+from harness.model.ap.id import Apqn
 
 
 class PqapFunction(enum.IntEnum):

@@ -18,7 +18,7 @@ from harness.guest.system import System
 from harness.host.journal import AttributeChange, Journal
 from harness.host.locks import GroupLocks
 from harness.host.undo import undo
-from harness.model.ap_id import Apqn
+from harness.model.ap.id import Apqn
 
 LOCK = "AP bus"
 _MASKS = ("apmask", "aqmask")

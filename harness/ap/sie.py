@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import ParseError
-from harness.model.ap_mask import ApMask
+from harness.model.ap.mask import ApMask
 
 SIE_INSTRUCTION = b"\xb2\x14"
 SIE_BLOCK_SIZE = 512

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.machine.command import Boot, Device, Disk, MachineSpec
-from harness.model.ap_hardware import ApHardware, Card
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card
+from harness.model.ap.mask import ApMask
 
 GDB, AGENT = "gdb", "agent"
 """Ids of the chardevs: of the gdbstub, of the agent's port."""

@@ -22,10 +22,10 @@ from harness.ap.removal import Removal
 from harness.ap.sie import SieEntry, SyntheticExit
 from harness.ap.vfio_client import VfioClient
 from harness.errors import HostError
-from harness.model.ap_hardware import Card
-from harness.model.ap_id import Apqn
-from harness.model.ap_kernel import PASSABLE
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import Card
+from harness.model.ap.id import Apqn
+from harness.model.ap.kernel import PASSABLE
+from harness.model.ap.mask import ApMask
 
 BUSY = int(ResponseCode.BUSY)
 CHECKSTOPPED = int(ResponseCode.CHECKSTOPPED)

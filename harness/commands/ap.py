@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.errors import ConfigError
-from harness.model.ap_definitions import hostdev_xml, mdevctl_json, nodedev_xml
-from harness.model.ap_id import IDS
-from harness.model.ap_kernel import ApKernel, Traits
-from harness.model.ap_lint import remarks_on, remarks_on_plan
-from harness.model.ap_matrix import ApMatrix
-from harness.model.ap_plan import Free, Guest, Plan, assumed_host, make_plan
+from harness.model.ap.definitions import hostdev_xml, mdevctl_json, nodedev_xml
+from harness.model.ap.id import IDS
+from harness.model.ap.kernel import ApKernel, Traits
+from harness.model.ap.lint import remarks_on, remarks_on_plan
+from harness.model.ap.matrix import ApMatrix
+from harness.model.ap.plan import Free, Guest, Plan, assumed_host, make_plan
 from harness.parse.ap_tree import BUS_FILES, read_recording, read_tree
 from harness.report.ap_view import script
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.model.ap_plan import Free
+from harness.model.ap.plan import Free
 
 CONFLICTS = 1
 
@@ -84,7 +84,7 @@ def _plan(
 
     from harness.commands import ap
     from harness.errors import ConfigError
-    from harness.model.ap_table import table_of_host, table_of_plan
+    from harness.model.ap.table import table_of_host, table_of_plan
     from harness.report import ap_view
     from harness.report.ap_picture import table_picture
 

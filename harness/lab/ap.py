@@ -25,7 +25,7 @@ from harness.lab.states import evict, states_store
 from harness.machine.command import Sockets, command_line
 from harness.machine.launch import Runnable
 from harness.machine.saved_state import Method, SavedState, StateBroken
-from harness.model.ap_hardware import ApHardware
+from harness.model.ap.hardware import ApHardware
 from harness.step import step
 
 log = logging.getLogger(__name__)

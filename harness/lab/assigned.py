@@ -20,9 +20,9 @@ from harness.model.expectation import Expectation
 from harness.model.memory_map import FlatView, MemoryMap
 from harness.model.pci import Bdf, MsixCapability, PciFunction
 from harness.model.trap import TrapClass, predicted_class
-from harness.model.vfio_case import VfioCase
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import VfioOptions, alone_on_their_page
+from harness.model.vfio.case import VfioCase
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import VfioOptions, alone_on_their_page
 from harness.parse.hmp import MemoryDump, parse_examine
 from harness.step import step
 

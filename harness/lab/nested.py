@@ -18,7 +18,7 @@ from harness.machine.command import Device, MachineSpec
 from harness.machine.launch import Launch
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.step import step
 
 WHO_HAS_IT = (

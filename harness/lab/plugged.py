@@ -26,9 +26,9 @@ from harness.model.expectation import Expectation, Space
 from harness.model.pci import Bar, Bdf, MsixCapability, PciFunction
 from harness.model.trap import TrapClass, measured_class, predicted_class
 from harness.model.version import QemuVersion
-from harness.model.vfio_case import Transport, VfioCase
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import RegionFacts
+from harness.model.vfio.case import Transport, VfioCase
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import RegionFacts
 from harness.step import step
 
 _LAST_BAR = 5

@@ -18,7 +18,7 @@ from harness.host.virtual import VirtualHost
 from harness.lab.nested import Nested, guest_spec, prepare, start_nested, take_nested
 from harness.machine.command import Device, MachineSpec
 from harness.model.pci import PciFunction
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 
 log = logging.getLogger(__name__)
 

@@ -40,8 +40,8 @@ from harness.machine.qtest import Qtest
 from harness.model.expectation import ROM_BAR
 from harness.model.memory_map import MemoryMap
 from harness.model.pci import Bar, PciFunction
-from harness.model.vfio_case import VfioCase
-from harness.model.vfio_mapping import VfioOptions, guest_layout
+from harness.model.vfio.case import VfioCase
+from harness.model.vfio.mapping import VfioOptions, guest_layout
 from harness.shapes.named.catalogue import NamedShape
 from harness.shapes.named.placing import Placed, Space
 from harness.step import step

@@ -41,7 +41,7 @@ from harness.machine.launch import Launch
 from harness.machine.machine import Machine
 from harness.machine.saved_state import Method
 from harness.model.version import QemuVersion
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.step import step
 
 DRIVER = "vfio-user-pci"

@@ -22,8 +22,8 @@ from harness.machine.vtd import (
 )
 from harness.model.memory_map import MemoryMap
 from harness.model.memory_tree import MemoryTree
-from harness.model.vtd_config import VtdConfig
-from harness.model.vtd_expected import Irqchip
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.expected import Irqchip
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.pci import Bdf
-from harness.model.vtd_config import VtdConfig
-from harness.model.vtd_refusals import RefusalCase
-from harness.model.vtd_registers import CAP, ECAP, FSTS, GSTS, REGISTERS_BASE, VER
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.refusals import RefusalCase
+from harness.model.vtd.registers import CAP, ECAP, FSTS, GSTS, REGISTERS_BASE, VER
 from harness.parse.hmp import parse_examine
 from harness.parse.trace_log import TraceEvent, parse_trace_log
 

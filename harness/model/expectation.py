@@ -1,7 +1,7 @@
 """The map that must be, and the judge that holds a `MemoryMap` against it.
 
 An `Expectation` is built from facts about the device and the versions (see
-`harness.model.vfio_expectation`), never from the map it judges.
+`harness.model.vfio.expectation`), never from the map it judges.
 """
 
 from __future__ import annotations

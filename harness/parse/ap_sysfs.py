@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from harness.errors import ParseError
-from harness.model.ap_errno import KernelError
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
-from harness.model.ap_matrix import ApMatrix
+from harness.model.ap.errno import KernelError
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
+from harness.model.ap.matrix import ApMatrix
 
 _BINDINGS = re.compile(r"(\d+)/(\d+)( \(complete\))?")
 _ADAPTER = re.compile(r"([0-9a-f]{2})\.")

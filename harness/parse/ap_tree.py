@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 from harness.errors import ParseError
-from harness.model.ap_hardware import ApHardware, Card, Mode
-from harness.model.ap_id import Apqn
-from harness.model.ap_kernel import (
+from harness.model.ap.hardware import ApHardware, Card, Mode
+from harness.model.ap.id import Apqn
+from harness.model.ap.kernel import (
     DEFAULT_DRIVER,
     VFIO_AP,
     ApKernel,
@@ -17,8 +17,8 @@ from harness.model.ap_kernel import (
     QueueDevice,
     Traits,
 )
-from harness.model.ap_mask import ApMask
-from harness.model.ap_matrix import ApMatrix
+from harness.model.ap.mask import ApMask
+from harness.model.ap.matrix import ApMatrix
 from harness.parse.ap_sysfs import (
     read_ap_config,
     read_control_domains,

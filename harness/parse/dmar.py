@@ -6,7 +6,7 @@ import struct
 
 from harness.errors import ParseError
 from harness.model.address import AddressRange
-from harness.model.dmar_table import (
+from harness.model.vtd.dmar_table import (
     Andd,
     Atsr,
     DeviceScope,

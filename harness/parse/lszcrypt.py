@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from harness.errors import ParseError
-from harness.model.ap_id import Apqn
+from harness.model.ap.id import Apqn
 
 _FIRST = re.compile(r"CARD\.DOM(AIN)?\b")
 _RULE = re.compile(r"-+")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
-from harness.model.ap_id import Apqn
-from harness.model.ap_table import CONFLICT, FREE, HOST, ApTable
+from harness.model.ap.id import Apqn
+from harness.model.ap.table import CONFLICT, FREE, HOST, ApTable
 
 _CELL, _ROW, _LEFT, _TOP = 46, 28, 88, 84
 _NARROWEST = 420

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.model.ap_definitions import hostdev_xml, nodedev_name
-from harness.model.ap_id import Apqn
-from harness.model.ap_kernel import VFIO_AP, ApKernel
-from harness.model.ap_lint import Remark, remarks_on, remarks_on_plan
-from harness.model.ap_mask import ApMask
-from harness.model.ap_operation import Write
-from harness.model.ap_plan import Free, Guest, Plan, Step
-from harness.model.ap_sysfs import MATRIX
-from harness.model.ap_table import CONFLICT, FREE, HOST, ApTable, table_of_host, table_of_plan
+from harness.model.ap.definitions import hostdev_xml, nodedev_name
+from harness.model.ap.id import Apqn
+from harness.model.ap.kernel import VFIO_AP, ApKernel
+from harness.model.ap.lint import Remark, remarks_on, remarks_on_plan
+from harness.model.ap.mask import ApMask
+from harness.model.ap.operation import Write
+from harness.model.ap.plan import Free, Guest, Plan, Step
+from harness.model.ap.sysfs import MATRIX
+from harness.model.ap.table import CONFLICT, FREE, HOST, ApTable, table_of_host, table_of_plan
 
 
 def brief_lines(plan: Plan) -> list[str]:

@@ -1,7 +1,7 @@
 """Judge a memory map by a file: is this device mapped as it must be?
 
 The file is a `VfioCase` in JSON: the function as its host sees it, where its BARs decode in
-the guest, versions and options. The format is in `harness.model.vfio_case_json`. A capture of
+the guest, versions and options. The format is in `harness.model.vfio.case_json`. A capture of
 the map and this file, from any machine and any time, are all the judge needs.
 """
 
@@ -15,9 +15,9 @@ from harness.errors import ConfigError, ParseError
 from harness.model.expectation import Expectation
 from harness.model.memory_map import AddressSpace, MemoryMap
 from harness.model.pci import Bdf
-from harness.model.vfio_case import VfioCase
-from harness.model.vfio_case_json import case_from_dict
-from harness.model.vfio_expectation import expect_vfio
+from harness.model.vfio.case import VfioCase
+from harness.model.vfio.case_json import case_from_dict
+from harness.model.vfio.expectation import expect_vfio
 
 
 def read_case(path: Path) -> VfioCase:

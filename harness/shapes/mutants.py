@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from harness.model import vfio_expectation as expectation
-from harness.model import vfio_mapping as mapping
 from harness.model.address import AddressRange
 from harness.model.layers import Layer, Piece, paint
 from harness.model.row_rule import RowRule
-from harness.model.vfio_case import Transport, VfioCase
-from harness.model.vfio_mapping import RegionFacts
-from harness.model.vfio_quirks import QuirkContext, quirk_windows
+from harness.model.vfio import expectation as expectation
+from harness.model.vfio import mapping as mapping
+from harness.model.vfio.case import Transport, VfioCase
+from harness.model.vfio.mapping import RegionFacts
+from harness.model.vfio.quirks import QuirkContext, quirk_windows
 from harness.shapes import programming
 
 _KERNEL_ONLY: Final = "vfio-pci alone: there is no such option, quirk or window with vfio-user"

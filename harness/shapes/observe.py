@@ -11,9 +11,9 @@ from harness.machine.launch import Runnable
 from harness.model.expectation import Difference, Expectation
 from harness.model.memory_map import MemoryMap
 from harness.model.version import QemuVersion
-from harness.model.vfio_case import VfioCase
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import VfioRefused
+from harness.model.vfio.case import VfioCase
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import VfioRefused
 from harness.parse.mtree import parse_memory_map
 from harness.shapes.areas import how_many_fit, place_shapes
 from harness.shapes.bench import Bench

@@ -9,8 +9,8 @@ from harness.device.spec import BarSpec, ExpressSpec, MsiSpec, MsixSpec, PowerSp
 from harness.model.expectation import ROM_BAR
 from harness.model.pci import Bdf, Capability, MsixCapability, PciFunction
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_case import Transport, VfioCase
-from harness.model.vfio_mapping import RegionFacts
+from harness.model.vfio.case import Transport, VfioCase
+from harness.model.vfio.mapping import RegionFacts
 from harness.shapes.programming import POWER, Programmer
 from harness.shapes.shape import Shape, ShapeBar
 

@@ -27,9 +27,9 @@ from harness.machine.machine import Machine
 from harness.machine.outcome import Outcome
 from harness.machine.vtd import refusal_spec
 from harness.model.pci import PciFunction
-from harness.model.vtd_config import VtdConfig
-from harness.model.vtd_expected import Irqchip
-from harness.model.vtd_refusals import AssignmentRefusal, RefusalCase
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.expected import Irqchip
+from harness.model.vtd.refusals import AssignmentRefusal, RefusalCase
 from harness.parse.dmesg import iommu_boot
 
 Observe = Callable[[VtdConfig], Observed]

@@ -11,9 +11,9 @@ from harness.machine.machine import Machine
 from harness.machine.outcome import Outcome, outcome_of_hot_add
 from harness.machine.vtd import vtd_spec
 from harness.model.pci import PciFunction
-from harness.model.vtd_config import VtdConfig
-from harness.model.vtd_expected import Irqchip
-from harness.model.vtd_refusals import HOT_ADDED, WITHOUT_CACHING_MODE
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.expected import Irqchip
+from harness.model.vtd.refusals import HOT_ADDED, WITHOUT_CACHING_MODE
 from harness.suite_fixtures import Launch
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import OutcomeOf

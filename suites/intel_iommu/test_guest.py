@@ -20,8 +20,8 @@ from harness.machine.vtd import VtdRegisters, read_registers, reset_and_stop, tr
 from harness.model.memory_map import MemoryMap
 from harness.model.memory_tree import MemoryTree
 from harness.model.pci import Bdf
-from harness.model.vtd_config import VtdConfig
-from harness.model.vtd_registers import REGISTERS_BASE, Capability, GlobalStatus, Version
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.registers import REGISTERS_BASE, Capability, GlobalStatus, Version
 from harness.parse.dmar import parse_dmar
 from harness.parse.dmesg import DmarFault, FaultKind, IommuBoot, dmar_faults, iommu_boot
 from harness.parse.trace_log import TraceEvent

@@ -8,7 +8,7 @@ from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.lab.vtd import properties_of
 from harness.machine.outcome import Outcome
-from harness.model.vtd_refusals import REFUSALS, RefusalCase, counterpart
+from harness.model.vtd.refusals import REFUSALS, RefusalCase, counterpart
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import Try, skip_lacking
 

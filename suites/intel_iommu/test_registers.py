@@ -12,11 +12,11 @@ from harness.machine.vtd import VtdRegisters
 from harness.model.address import AddressRange
 from harness.model.memory_map import Kind
 from harness.model.version import QemuVersion
-from harness.model.vtd_config import VtdConfig
-from harness.model.vtd_expected import Irqchip, expected_version
-from harness.model.vtd_properties import wrong_properties
-from harness.model.vtd_refusals import PASID_BITS
-from harness.model.vtd_registers import REGISTERS_BASE
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.expected import Irqchip, expected_version
+from harness.model.vtd.properties import wrong_properties
+from harness.model.vtd.refusals import PASID_BITS
+from harness.model.vtd.registers import REGISTERS_BASE
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import Observe
 

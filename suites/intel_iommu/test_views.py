@@ -12,8 +12,8 @@ from harness.machine.vtd import ALONE
 from harness.model.address import AddressRange
 from harness.model.memory_map import FlatView, Kind, MemoryMap
 from harness.model.memory_tree import MemoryNode, MemoryTree, TreeBlock
-from harness.model.vtd_config import VtdConfig
-from harness.model.vtd_expected import Irqchip
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.expected import Irqchip
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import Observe
 

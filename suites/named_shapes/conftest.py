@@ -33,7 +33,7 @@ from harness.lab.parts import Parts
 from harness.lab.shape_host import ShapeHost, ShapeMachine, open_shape_host
 from harness.lab.vfio_user import parts_with_devices
 from harness.machine.command import Device
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.shapes.builds import first_with_vfio_user
 from harness.shapes.named.bench import Guest, NamedBench, named_bench
 from harness.shapes.named.catalogue import NAMED

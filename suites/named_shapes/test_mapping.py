@@ -18,7 +18,7 @@ from harness.lab.shape_host import ShapeMachine
 from harness.model.address import AddressRange
 from harness.model.memory_map import FlatView, Kind
 from harness.model.pci import BarKind
-from harness.model.vfio_expectation import expect_vfio
+from harness.model.vfio.expectation import expect_vfio
 from harness.shapes.named.bench import Guest, NamedBench, function_of, named_bench
 from harness.shapes.named.catalogue import NAMED
 from harness.testing import must_fail

@@ -14,8 +14,8 @@ from harness.model.address import AddressRange
 from harness.model.expectation import Space
 from harness.model.memory_map import Kind, MemoryMap
 from harness.model.trap import TrapClass
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import VfioOptions
 from harness.shapes.named.bench import NamedBench
 from harness.testing import must_fail
 

@@ -21,8 +21,8 @@ from harness.lab.hosts import OFF, methods
 from harness.lab.parts import Parts
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
-from harness.model.ap_hardware import ApHardware, Card
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card
+from harness.model.ap.mask import ApMask
 from harness.settings import SETTINGS
 from harness.suite_fixtures import Launch, parts_of
 

@@ -13,7 +13,7 @@ from harness.ap.matrix_device import MatrixDevice
 from harness.ap.workbench import Workbench
 from harness.machine.command import Device
 from harness.machine.machine import Machine
-from harness.model.ap_mask import ApMask
+from harness.model.ap.mask import ApMask
 from suites.vfio_ap.conftest import FREED, OpenApHost
 
 LOCK_OF_KVM = {(6, 12): 0x920, (7, 2): 0x910}

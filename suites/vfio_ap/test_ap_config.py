@@ -6,7 +6,7 @@ import pytest
 
 from harness.ap.matrix_device import MatrixDevice
 from harness.ap.workbench import Workbench
-from harness.model.ap_mask import ApMask
+from harness.model.ap.mask import ApMask
 
 pytestmark = pytest.mark.usefixtures("needs_ap_config")
 NOTHING = "0x" + 64 * "0"

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import pytest
 
 from harness.ap.workbench import Workbench
-from harness.model.ap_mask import ApMask
+from harness.model.ap.mask import ApMask
 from harness.testing import must_fail
 
 APQN = re.compile(r"[0-9a-f]{2}\.[0-9a-f]{4}")

@@ -12,9 +12,9 @@ import pytest
 
 from harness.ap.matrix_device import MatrixDevice
 from harness.ap.workbench import Workbench
-from harness.model.ap_levels import effective, eligible
-from harness.model.ap_mask import ApMask
-from harness.model.ap_matrix import ApMatrix
+from harness.model.ap.levels import effective, eligible
+from harness.model.ap.mask import ApMask
+from harness.model.ap.matrix import ApMatrix
 from harness.testing import must_fail
 
 # -- the kernel document: three guests --------------------------------------------------------

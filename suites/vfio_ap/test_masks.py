@@ -6,7 +6,7 @@ import pytest
 
 from harness.ap.ap_host import ApHost
 from harness.ap.workbench import Workbench
-from harness.model.ap_mask import ApMask
+from harness.model.ap.mask import ApMask
 from harness.testing import must_fail
 from suites.vfio_ap.conftest import OpenApHost
 

@@ -11,7 +11,7 @@ from harness.ap.matrix_device import MatrixDevice
 from harness.ap.sie import SieEntry
 from harness.ap.vfio_client import VfioClient
 from harness.ap.workbench import Workbench
-from harness.model.ap_mask import ApMask
+from harness.model.ap.mask import ApMask
 from harness.testing import must_fail
 
 

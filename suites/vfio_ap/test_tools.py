@@ -10,9 +10,9 @@ import pytest
 
 from harness.ap.matrix_device import UUIDS
 from harness.ap.workbench import Workbench
-from harness.model.ap_definitions import mdevctl_json, nodedev_xml
-from harness.model.ap_matrix import ApMatrix
-from harness.model.ap_plan import Guest
+from harness.model.ap.definitions import mdevctl_json, nodedev_xml
+from harness.model.ap.matrix import ApMatrix
+from harness.model.ap.plan import Guest
 from harness.parse.lszcrypt import LszcryptRow, parse_lszcrypt
 from harness.testing import must_fail
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from harness.lab.assigned import Assigned
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.suite_fixtures import FirmwareOnly
 
 VARIANTS = {

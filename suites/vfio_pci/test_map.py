@@ -8,7 +8,7 @@ import pytest
 from harness.lab.assigned import Assigned
 from harness.model.address import AddressRange
 from harness.model.memory_map import Kind, MemoryMap, Region
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.testing import must_fail, only
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.lab.assigned import Assigned
 from harness.model.memory_map import Kind, MemoryMap
-from harness.model.vfio_mapping import guest_layout
+from harness.model.vfio.mapping import guest_layout
 from harness.suite_fixtures import FirmwareOnly
 from harness.testing import must_fail, only
 from suites.vfio_pci.conftest import VARIANTS

@@ -10,7 +10,7 @@ import pytest
 from harness.host.zoo import ZOO
 from harness.lab.nested import Nested
 from harness.model.memory_map import Kind, MemoryMap, Region
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.testing import must_fail
 from suites.vfio_pci.layout import Row, check_layout
 

@@ -43,7 +43,7 @@ from harness.lab.vfio_user import (
 from harness.machine.command import Device, MachineSpec
 from harness.machine.launch import Launch
 from harness.machine.machine import Machine
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.parse.trace_log import TraceEvent
 from harness.suite_fixtures import WENT_WRONG
 from suites.vfio_user.devices import Closed, Open, QatPf, QatVf, Shades, WithFlr

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from harness.ap.adapters import Adapters
 from harness.ap.fault import Fault
 from harness.ap.instruction import Answer, Instruction, ResponseCode
-from harness.model.ap_hardware import ApHardware, Card, Mode
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card, Mode
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
 
 HARDWARE = ApHardware(
     cards={4: Card(13), 5: Card(13, Mode.CCA), 6: Card(12, Mode.EP11)},

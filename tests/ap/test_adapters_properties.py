@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from harness.ap.adapters import QUEUE_DEPTH, Adapters
 from harness.ap.agreement_plan import sample
 from harness.ap.instruction import Answer, ResponseCode
-from harness.model.ap_hardware import ApHardware, Card, Mode
-from harness.model.ap_id import IDS, Apqn
-from harness.model.ap_kernel import Traits
-from harness.model.ap_mask import ApMask
-from harness.model.ap_operation import booted
+from harness.model.ap.hardware import ApHardware, Card, Mode
+from harness.model.ap.id import IDS, Apqn
+from harness.model.ap.kernel import Traits
+from harness.model.ap.mask import ApMask
+from harness.model.ap.operation import booted
 
 TAPQ, RAPQ, ZAPQ, AQIC, QCI = (number << 24 for number in range(5))
 T_BIT, F_BIT = 1 << 23, 1 << 22

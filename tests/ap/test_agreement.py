@@ -12,12 +12,12 @@ from harness.ap.agreement import Agreement, Disagreement
 from harness.ap.agreement_plan import Step, is_harmless, replay, sample
 from harness.ap.attributes import Answer, Request
 from harness.ap.spec import default_hardware
-from harness.model import ap_operation as op
-from harness.model import ap_sysfs
-from harness.model.ap_errno import Errno
-from harness.model.ap_hardware import ApHardware
-from harness.model.ap_kernel import ApKernel, Traits
-from harness.model.ap_operation import booted
+from harness.model.ap import operation as op
+from harness.model.ap import sysfs as ap_sysfs
+from harness.model.ap.errno import Errno
+from harness.model.ap.hardware import ApHardware
+from harness.model.ap.kernel import ApKernel, Traits
+from harness.model.ap.operation import booted
 
 KERNELS = [Traits.of_version(version) for version in ((6, 12), (6, 19), (7, 2))]
 Lie = Callable[[Request, Answer], Answer]

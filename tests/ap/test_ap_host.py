@@ -13,7 +13,7 @@ from harness.ap.kernel_modules import modules_of, names_of
 from harness.errors import HostError, MachineError
 from harness.guest.local import LocalTransport
 from harness.machine.qmp import Qmp
-from harness.model.ap_id import Apqn
+from harness.model.ap.id import Apqn
 
 
 def test_records_of_the_kernel_log_have_numbers_and_text_without_fields() -> None:

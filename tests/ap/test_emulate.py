@@ -11,9 +11,9 @@ from harness.ap.cpu import Trapped
 from harness.ap.emulate import Executed, Foreign, execute
 from harness.ap.instruction import ResponseCode
 from harness.errors import ParseError
-from harness.model.ap_hardware import ApHardware, Card
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
 
 KERNEL = 0x0404_3001_8000_0000
 USER = KERNEL | 1 << 48

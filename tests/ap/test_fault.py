@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from harness.ap.adapters import Adapters
 from harness.ap.fault import LONGEST, MOST_TIMES, Fault, Faults
 from harness.errors import ConfigError
-from harness.model.ap_hardware import ApHardware, Card
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
 
 QUEUE, OTHER = Apqn(5, 4), Apqn(5, 0xAB)
 

@@ -18,7 +18,7 @@ from harness.guest.transport import Command, Completed, command_text
 from harness.host.journal import Journal
 from harness.host.locks import GroupLocks
 from harness.host.restore import restore_host
-from harness.model.ap_id import Apqn
+from harness.model.ap.id import Apqn
 
 UUIDS = ("00000001-7ac3-4f1d-9a52-6f3d2f6c0a11", "00000002-7ac3-4f1d-9a52-6f3d2f6c0a11")
 MASK = "0xf9" + "f" * 62

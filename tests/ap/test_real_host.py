@@ -28,8 +28,8 @@ from harness.host.locks import GroupLocks
 from harness.lab.ap import ApLab
 from harness.lab.parts import Parts
 from harness.machine.saved_state import Method
-from harness.model.ap_hardware import Card
-from harness.model.ap_id import Apqn
+from harness.model.ap.hardware import Card
+from harness.model.ap.id import Apqn
 from harness.settings import Settings
 from harness.wait import wait_until
 

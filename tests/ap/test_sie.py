@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.ap.sie import SyntheticExit, find_sie, read_sie_entry
 from harness.errors import ParseError
-from harness.model.ap_mask import ApMask
+from harness.model.ap.mask import ApMask
 
 BLOCK, CRYCB = 0x10000, 0x20000
 masks = st.frozensets(st.integers(0, 255), max_size=12).map(ApMask.of)

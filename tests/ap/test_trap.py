@@ -13,9 +13,9 @@ from harness.ap.cpu import PT_REGS_SIZE
 from harness.ap.rsp import GdbFailed, Rsp
 from harness.ap.trap import Standing, TrapLoop
 from harness.errors import MachineError, ParseError, WaitTimeout
-from harness.model.ap_hardware import ApHardware, Card
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
+from harness.model.ap.hardware import ApHardware, Card
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
 from harness.wait import wait_until
 
 if TYPE_CHECKING:

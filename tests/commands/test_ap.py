@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.commands import ap
 from harness.errors import ConfigError
-from harness.model.ap_definitions import nodedev_problems, read_mdevctl
-from harness.model.ap_matrix import ApMatrix
-from harness.model.ap_plan import Free
+from harness.model.ap.definitions import nodedev_problems, read_mdevctl
+from harness.model.ap.matrix import ApMatrix
+from harness.model.ap.plan import Free
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TOML = """

@@ -19,7 +19,7 @@ from harness.lab import ap as module
 from harness.lab.ap import ApLab
 from harness.lab.parts import debian_suite
 from harness.machine.saved_state import Method, SavedState, StateBroken
-from harness.model.ap_hardware import ApHardware, Card
+from harness.model.ap.hardware import ApHardware, Card
 
 SYMBOLS = Symbols(0x1000, 0x2000, 0x3000)
 

@@ -19,7 +19,7 @@ from harness.model.address import AddressRange
 from harness.model.pci import BarKind, Bdf, PciId
 from harness.model.trap import TrapClass
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_mapping import RegionFacts
+from harness.model.vfio.mapping import RegionFacts
 
 BDF = Bdf.parse("0000:01:00.0")
 PAGE = 0x1000

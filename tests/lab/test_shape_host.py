@@ -11,7 +11,7 @@ from harness.errors import HostError
 from harness.host.virtual import VirtualHost
 from harness.lab.shape_host import FIRST_SLOT, ShapeHost
 from harness.model.pci import Bdf, PciFunction
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.mapping import VfioOptions
 from harness.shapes.named.catalogue import NAMED
 
 NAMES = ("nvidia", "igd-9", "qat-vf")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from harness.model.address import AddressRange
 from harness.model.pci import Bar, BarKind, Bdf, MsixCapability, PciFunction, PciId
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_case import VfioCase
-from harness.model.vfio_mapping import (
+from harness.model.vfio.case import VfioCase
+from harness.model.vfio.mapping import (
     RegionFacts,
     VfioOptions,
     VfioRefused,

@@ -15,9 +15,9 @@ from harness.model.memory_map import AddressSpace, FlatView, Kind, MemoryMap, Ow
 from harness.model.pci import Bar, BarKind, Bdf, MsixCapability, PciFunction, PciId
 from harness.model.row_rule import RowRule
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_case import Transport, VfioCase
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import RegionFacts, VfioOptions, VfioState
+from harness.model.vfio.case import Transport, VfioCase
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import RegionFacts, VfioOptions, VfioState
 
 RAM = Region(AddressRange(0, 0x8000_0000), Kind.RAM, "pc.ram", accelerators=("KVM",))
 VAPIC = Region(AddressRange(0xFEE0_0000, 0x1000), Kind.IO, "apic-msi")

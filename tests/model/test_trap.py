@@ -11,9 +11,9 @@ from harness.model.page_class import page_runs
 from harness.model.pci import Bar, BarKind, Bdf, MsixCapability, PciFunction, PciId
 from harness.model.trap import TrapClass, measured_class, predicted_class
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_case import VfioCase
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import VfioOptions
+from harness.model.vfio.case import VfioCase
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import VfioOptions
 
 NVME = PciFunction(
     Bdf.parse("0000:01:00.0"),

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ParseError
-from harness.model.ap_id import Apqn
-from harness.model.ap_mask import ApMask
-from harness.model.ap_matrix import ApMatrix
+from harness.model.ap.id import Apqn
+from harness.model.ap.mask import ApMask
+from harness.model.ap.matrix import ApMatrix
 from harness.parse.ap_sysfs import (
     Bindings,
     read_ap_config,

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from harness.ap.agreement_plan import sample
 from harness.errors import ParseError
-from harness.model.ap_hardware import ApHardware, Card, Mode
-from harness.model.ap_id import Apqn
-from harness.model.ap_kernel import DEFAULT_DRIVER, VFIO_AP, ApKernel, Traits
-from harness.model.ap_mask import ApMask
-from harness.model.ap_operation import booted, create_mdev, run, set_apmask
-from harness.model.ap_sysfs import BUS, MATRIX, links, texts
+from harness.model.ap.hardware import ApHardware, Card, Mode
+from harness.model.ap.id import Apqn
+from harness.model.ap.kernel import DEFAULT_DRIVER, VFIO_AP, ApKernel, Traits
+from harness.model.ap.mask import ApMask
+from harness.model.ap.operation import booted, create_mdev, run, set_apmask
+from harness.model.ap.sysfs import BUS, MATRIX, links, texts
 from harness.parse.ap_tree import read_recording, read_tree
 
 RECORDED = Path(__file__).parents[2] / "docs" / "examples" / "ap-host.txt"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.errors import ParseError
 from harness.model.address import AddressRange
-from harness.model.dmar_table import Andd, DeviceScope, OtherStructure, Rhsa, ScopeType
+from harness.model.vtd.dmar_table import Andd, DeviceScope, OtherStructure, Rhsa, ScopeType
 from harness.parse.acpi import parse_acpi_table
 from harness.parse.dmar import parse_dmar
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ParseError
-from harness.model.ap_id import Apqn
+from harness.model.ap.id import Apqn
 from harness.parse.lszcrypt import LszcryptRow, parse_lszcrypt
 
 # IBM's page: lszcrypt -V | grep vfio, of s390-tools before the states of vfio_ap.

@@ -4,13 +4,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.model.ap_hardware import ApHardware, Card
-from harness.model.ap_kernel import Traits
-from harness.model.ap_mask import ApMask
-from harness.model.ap_matrix import ApMatrix
-from harness.model.ap_operation import booted, run, set_apmask
-from harness.model.ap_plan import Free, Guest, Plan, assumed_host, make_plan
-from harness.model.ap_table import table_of_host, table_of_plan
+from harness.model.ap.hardware import ApHardware, Card
+from harness.model.ap.kernel import Traits
+from harness.model.ap.mask import ApMask
+from harness.model.ap.matrix import ApMatrix
+from harness.model.ap.operation import booted, run, set_apmask
+from harness.model.ap.plan import Free, Guest, Plan, assumed_host, make_plan
+from harness.model.ap.table import table_of_host, table_of_plan
 from harness.report.ap_picture import table_picture
 from harness.report.ap_view import host_lines, plan_lines, script, table_lines
 

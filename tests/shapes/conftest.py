@@ -11,7 +11,7 @@ import pytest
 from harness.model.expectation import Space, row_text
 from harness.model.memory_map import Region
 from harness.model.version import QemuVersion
-from harness.model.vfio_expectation import expect_vfio
+from harness.model.vfio.expectation import expect_vfio
 from harness.shapes import observe
 from harness.shapes.areas import place_shapes
 from harness.shapes.observe import refusal_of

@@ -12,8 +12,8 @@ import pytest
 from harness.model.pci import BarKind
 from harness.model.row_rule import RowRule
 from harness.model.version import QemuVersion
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import VfioRefused
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import VfioRefused
 from harness.shapes import generate
 from harness.shapes.areas import place_shapes
 from harness.shapes.generate import make_chunk, shrink

@@ -29,9 +29,9 @@ from harness.model.expectation import ROM_BAR, Expectation
 from harness.model.memory_map import MemoryMap
 from harness.model.pci import Bar, Bdf, Capability, MsixCapability, PciFunction
 from harness.model.version import KernelVersion, QemuVersion
-from harness.model.vfio_case import Transport, VfioCase
-from harness.model.vfio_expectation import expect_vfio
-from harness.model.vfio_mapping import RegionFacts
+from harness.model.vfio.case import Transport, VfioCase
+from harness.model.vfio.expectation import expect_vfio
+from harness.model.vfio.mapping import RegionFacts
 from harness.shapes.named.placing import Placed, Space
 
 DRIVER: Final = "vfio-user-pci"

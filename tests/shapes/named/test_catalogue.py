@@ -5,7 +5,7 @@ import pytest
 from harness.device.config_space import CAP_MSIX
 from harness.model import qat
 from harness.model.pci import PciId
-from harness.model.vfio_mapping import beside_table_pages
+from harness.model.vfio.mapping import beside_table_pages
 from harness.parse.config_space import parse_config
 from harness.shapes.named.bench import function_of, region_facts
 from harness.shapes.named.catalogue import ECAP_ARI, ECAP_REBAR, ECAP_SRIOV, NAMED, NamedShape

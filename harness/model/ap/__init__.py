@@ -1,0 +1,1 @@
+"""What the AP bus, vfio_ap and their operators may do; no I/O."""

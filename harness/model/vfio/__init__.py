@@ -1,0 +1,1 @@
+"""What vfio-pci maps, traps, refuses and calls its regions; no I/O."""

@@ -1,0 +1,1 @@
+"""What intel-iommu shows, accepts and refuses; no I/O."""
