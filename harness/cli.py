@@ -118,7 +118,9 @@ def _run(
     no_saved_state: Annotated[
         bool, typer.Option("--no-saved-state", help="Every virtual host and guest boots.")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Every area, vfio_ap too.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every area and test: vfio_ap, all combinations.")
+    ] = False,
     results: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A directory per run goes here.")
     ] = None,

@@ -74,6 +74,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ID",
         help="run only tests that cite this rule (MAP-02) or series (MAP); may be repeated",
     )
+    group.addoption(
+        "--leave-out-full",
+        dest="trapline_leave_out_full",
+        action="store_true",
+        help="leave out tests marked full, as a run of everything by default does",
+    )
     parser.addini(_RESULTS, "a directory per run goes here; empty: trapline sleeps", default="")
 
 
@@ -172,9 +178,13 @@ class Tests:
                 raise pytest.UsageError(str(error)) from error
             config.workeroutput["trapline_usage"] = str(error)
             return
-        if wanted:
-            chosen = [not wanted.isdisjoint(rules) for rules in cited]
-            dropped = [item for item, keep in zip(items, chosen, strict=True) if not keep]
+        short = config.getoption("trapline_leave_out_full")
+        chosen = [
+            not (wanted and wanted.isdisjoint(rules))
+            and not (short and item.get_closest_marker(marks.FULL))
+            for item, rules in zip(items, cited, strict=True)
+        ]
+        if dropped := [item for item, keep in zip(items, chosen, strict=True) if not keep]:
             items[:] = [item for item, keep in zip(items, chosen, strict=True) if keep]
             config.hook.pytest_deselected(items=dropped)
 

@@ -389,6 +389,21 @@ def test_a_rule_selects_its_tests_and_controls(pytester: pytest.Pytester) -> Non
     assert set(results(pytester)) == {"test_wrong"}
 
 
+def test_a_test_marked_full_runs_unless_it_is_left_out(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        def test_short(): pass
+        @pytest.mark.full
+        def test_long(): pass
+        """
+    )
+
+    run(pytester, "--leave-out-full").assert_outcomes(passed=1, deselected=1)
+    assert set(results(pytester)) == {"test_short"}
+    run(pytester).assert_outcomes(passed=2)
+
+
 def test_own_places_for_log_and_junit_are_respected(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_x(): assert 0")
 

@@ -44,7 +44,7 @@ class RunRequest:
     host: str | None = None
     saved_state: str | None = None
     full: bool = False
-    """Every area, also those that are otherwise run only when named."""
+    """Every area and every test, also those that are otherwise run only when named."""
     results: Path | None = None
     capture: bool = True
     pytest_arguments: tuple[str, ...] = ()
@@ -139,6 +139,7 @@ def build_arguments(request: RunRequest, places: Places) -> list[str]:
         *([f"-m={request.marks}"] if request.marks else []),
         *([f"--numprocesses={request.workers}"] if request.workers is not None else []),
         *([] if request.capture else ["--capture=no"]),
+        *([] if request.full or request.selection else ["--leave-out-full"]),
         *(f"--ignore={places.suites / area}" for area in left_out(request, places)),
         *options,
         *request.pytest_arguments,

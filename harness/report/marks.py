@@ -13,6 +13,7 @@ from harness.model.rule import Rule
 RULE = "rule"
 CONTROL = "negative_control"
 LABEL = "label"
+FULL = "full"
 
 DECLARATIONS = (
     f"{RULE}(*ids): this test checks these rules of the catalogue",
@@ -20,6 +21,8 @@ DECLARATIONS = (
     "breaks them",
     f"{LABEL}(text): what qualifies the result of this test wherever it is shown, for example "
     "'device modelled (vfio-user), QEMU real'",
+    f"{FULL}: a run of everything by default leaves this test out; it runs with --full, or when "
+    "its area, file or rule is named",
 )
 
 

@@ -44,7 +44,11 @@ def here(places: Places, monkeypatch: pytest.MonkeyPatch) -> Places:
 def test_the_shortest_command_runs_all_suites() -> None:
     places = Places(Path("/co"), Path("/co/results"), is_checkout=True)
 
-    assert build_arguments(RunRequest(), places)[1:] == ["--results=/co/results", "/co/suites"]
+    assert build_arguments(RunRequest(), places)[1:] == [
+        "--results=/co/results",
+        "--leave-out-full",
+        "/co/suites",
+    ]
 
 
 def test_an_area_of_another_architecture_runs_only_when_it_is_asked_for(places: Places) -> None:
@@ -66,6 +70,19 @@ def test_who_leaves_an_area_out_says_so(here: Places, capsys: pytest.CaptureFixt
     run_suites(RunRequest(pytest_arguments=("--collect-only",)))
 
     assert "vfio_ap is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("request_", "short"),
+    [(RunRequest(), True), (RunRequest(keyword="msix"), True), (RunRequest(full=True), False),
+     (RunRequest(selection=("MAP-02",)), False)],
+)  # fmt: skip
+def test_only_a_run_of_nothing_by_name_leaves_out_what_is_marked_full(
+    request_: RunRequest, short: bool
+) -> None:
+    places = Places(Path("/co"), Path("/co/results"), is_checkout=True)
+
+    assert ("--leave-out-full" in build_arguments(request_, places)) is short
 
 
 def test_every_option_reaches_pytest() -> None:
