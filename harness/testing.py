@@ -30,3 +30,9 @@ def must_fail() -> Iterator[None]:
         log.info("the check fails, as it must: %s", str(failure).partition("\n")[0])
         return
     pytest.fail("the check passed on a subject that breaks the rule: it cannot fail")
+
+
+def check_said(said: str, expected: str, *more: str) -> None:
+    """Check that every expected part is in what QEMU said, the empty text being its consent."""
+    missing = [part for part in (expected, *more) if part not in said]
+    assert not missing, f"not said: {missing}\nsaid: {said or 'nothing: accepted'}"

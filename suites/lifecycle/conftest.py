@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.host.host import Host
@@ -14,12 +13,6 @@ def spec_with(host: Host, *devices: Device, name: str = "attach") -> MachineSpec
     """Return a machine with *devices* that executes nothing."""
     spec = nested_spec(accel=host.accelerator.option, assigned=devices, name=name)
     return replace(spec, paused=True)
-
-
-def check_said(said: str, expected: Sequence[str]) -> None:
-    """Every expected part is in what was said."""
-    missing = [part for part in expected if part not in said]
-    assert not missing, f"not said: {missing}\nsaid: {said or 'nothing: accepted'}"
 
 
 def check_any(said: str, *words: str) -> None:

@@ -15,8 +15,8 @@ from harness.machine.machine import Machine
 from harness.model.memory_map import MemoryMap
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Attempt, Free, Launch, Refusal, RefusedCommand
-from harness.testing import must_fail, only
-from suites.lifecycle.conftest import check_said, spec_with
+from harness.testing import check_said, must_fail, only
+from suites.lifecycle.conftest import spec_with
 
 NOWHERE = "0000:7f:1f.7"
 
@@ -40,13 +40,13 @@ def test_host_is_required(host: Host, refusal: Refusal) -> None:
     """Without a host device QEMU says so, and how to name one."""
     said = refusal(spec_with(host, Device("vfio-pci", "lost", "rp0", "0")))
 
-    check_said(said, NO_HOST)
+    check_said(said, *NO_HOST)
 
 
 @pytest.mark.rule("LIF-02")
 def test_missing_device_is_named(host: Host, refusal: Refusal) -> None:
     """A host device that is not there is refused with its sysfs path."""
-    check_said(refusal(spec_with(host, assigned_device("nvme", NOWHERE))), MISSING)
+    check_said(refusal(spec_with(host, assigned_device("nvme", NOWHERE))), *MISSING)
 
 
 @only("nvme")
@@ -55,7 +55,7 @@ def test_second_machine_is_refused(host: Host, assigned: Assigned, refusal: Refu
     """A device that a machine has cannot be given to another: its group is busy."""
     second = spec_with(host, assigned_device("nvme", str(assigned.function.bdf)))
 
-    check_said(refusal(second, on=assigned.host), BUSY)
+    check_said(refusal(second, on=assigned.host), *BUSY)
 
 
 RELOCATIONS = [
@@ -72,7 +72,7 @@ def test_impossible_relocation_is_refused(
     """``x-msix-relocation`` to a place that cannot take the table is refused with the cause."""
     device = assigned_device(name, str(free(name).bdf), options={"x-msix-relocation": target})
 
-    check_said(refusal(spec_with(host, device)), expected)
+    check_said(refusal(spec_with(host, device)), *expected)
 
 
 # -- refused while the machine runs -----------------------------------------------------------
@@ -91,7 +91,7 @@ def test_device_is_attached_once(assigned: Assigned, refused_command: RefusedCom
         host=str(assigned.function.bdf),
     )
 
-    check_said(error.description, TWICE)
+    check_said(error.description, *TWICE)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_hotplug_is_refused(
         nested.machine, "device_add", driver=driver, id="late", bus=bus, host=NOWHERE
     )
 
-    check_said(error.description, expected)
+    check_said(error.description, *expected)
 
 
 @pytest.mark.rule("LIF-23")
@@ -124,7 +124,7 @@ def test_unknown_device_is_refused(nested: Nested, refused_command: RefusedComma
     error = refused_command(nested.machine, "device_del", id="nobody")
 
     assert error.error_class == "DeviceNotFound"
-    check_said(error.description, UNKNOWN)
+    check_said(error.description, *UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_other_words_are_noticed(
     error = refused_command(nested.machine, "device_add", driver="vfio-pci", bus="nowhere")
 
     with must_fail():
-        check_said(error.description, expected)
+        check_said(error.description, *expected)
 
 
 # -- migration --------------------------------------------------------------------------------

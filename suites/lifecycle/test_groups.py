@@ -12,8 +12,7 @@ from harness.lab.nested import Nested
 from harness.machine.command import Device, MachineSpec
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Attempt
-from harness.testing import must_fail
-from suites.lifecycle.conftest import check_said
+from harness.testing import check_said, must_fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def test_a_group_in_use_by_the_host_is_refused(peers: Peers, attempt: Attempt) -
     """A function is not given away while a driver of the host has another of its group."""
     said = attempt(peers.host, peers.machine(0))
 
-    check_said(said, not_viable(peers))
+    check_said(said, *not_viable(peers))
     with must_fail():
         check_accepted(said)
 
@@ -117,7 +116,7 @@ def test_a_group_wholly_with_vfio_is_noticed(peers: Peers, attempt: Attempt) -> 
     said = attempt(peers.host, peers.machine(0))
 
     with must_fail():
-        check_said(said, not_viable(peers))
+        check_said(said, *not_viable(peers))
 
 
 @pytest.mark.rule("LIF-07")
@@ -147,7 +146,7 @@ def not_with_vfio(peers: Peers) -> tuple[str, ...]:
 @pytest.mark.usefixtures("first")
 def test_a_function_without_vfio_is_refused(peers: Peers, attempt: Attempt) -> None:
     """The other function of a group that vfio has is refused if vfio does not have it too."""
-    check_said(attempt(peers.host, peers.machine(1)), not_with_vfio(peers))
+    check_said(attempt(peers.host, peers.machine(1)), *not_with_vfio(peers))
 
 
 @pytest.mark.negative_control("LIF-08")
@@ -157,7 +156,7 @@ def test_a_function_with_vfio_is_noticed(peers: Peers, attempt: Attempt) -> None
     said = attempt(peers.host, peers.machine(0))
 
     with must_fail():
-        check_said(said, not_with_vfio(peers))
+        check_said(said, *not_with_vfio(peers))
 
 
 VIOMMU = Device("intel-iommu", "iommu", options={"caching-mode": True, "intremap": True})
@@ -172,7 +171,7 @@ def two_spaces(peers: Peers) -> tuple[str, ...]:
 @pytest.mark.usefixtures("first", "second_with_vfio")
 def test_a_group_has_one_address_space(peers: Peers, attempt: Attempt) -> None:
     """Behind a vIOMMU, where each has a space of its own, two of one group are refused."""
-    check_said(attempt(peers.host, peers.machine(0, 1, iommu=VIOMMU)), two_spaces(peers))
+    check_said(attempt(peers.host, peers.machine(0, 1, iommu=VIOMMU)), *two_spaces(peers))
 
 
 @pytest.mark.rule("LIF-11")
@@ -184,7 +183,7 @@ def test_a_bridge_joins_address_spaces(peers: Peers, attempt: Attempt) -> None:
 
     check_accepted(said)
     with must_fail():
-        check_said(said, two_spaces(peers))
+        check_said(said, *two_spaces(peers))
 
 
 @pytest.mark.negative_control("LIF-11")

@@ -9,8 +9,8 @@ from harness.host.host import Host
 from harness.machine.command import Device
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Attach, Attempt, Free
-from harness.testing import must_fail
-from suites.lifecycle.conftest import check_any, check_said, spec_with
+from harness.testing import check_said, must_fail
+from suites.lifecycle.conftest import check_any, spec_with
 
 NO_IOMMUFD = (
     "/dev/iommu does not exist",
@@ -75,7 +75,7 @@ def test_a_function_without_vfio_has_no_directory(
     host: Host, unbound: PciFunction, attach: Attach
 ) -> None:
     """A function that vfio-pci does not have lacks the directory vfio-dev, and QEMU says so."""
-    check_said(attach(host, unbound.bdf, iommufd="backend"), no_directory(unbound))
+    check_said(attach(host, unbound.bdf, iommufd="backend"), *no_directory(unbound))
 
 
 @pytest.mark.negative_control("IFD-02")
@@ -87,7 +87,7 @@ def test_a_function_with_vfio_has_one(host: Host, free: Free, attach: Attach) ->
     said = attach(host, function.bdf, iommufd="backend")
 
     with must_fail():
-        check_said(said, no_directory(function))
+        check_said(said, *no_directory(function))
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_descriptors_are_for_iommufd(host: Host, attempt: Attempt) -> None:
     """An open device is not taken by its descriptor without that backend."""
     device = Device("vfio-pci", "passed", "rp0", "0", {"fd": "9"})
 
-    check_said(attempt(host, spec_with(host, device)), ONLY_WITH_IOMMUFD)
+    check_said(attempt(host, spec_with(host, device)), *ONLY_WITH_IOMMUFD)
 
 
 @pytest.mark.negative_control("IFD-07")
@@ -148,4 +148,4 @@ def test_a_descriptor_that_is_none_is_noticed(host: Host, attempt: Attempt) -> N
     said = attempt(host, replace(spec_with(host, device), name="nobody"))
 
     with must_fail():
-        check_said(said, ONLY_WITH_IOMMUFD)
+        check_said(said, *ONLY_WITH_IOMMUFD)

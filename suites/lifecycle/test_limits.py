@@ -12,8 +12,8 @@ from harness.host.virtual_spec import assigned_device
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
 from harness.suite_fixtures import Attach, Attempt, Free, Launch
-from harness.testing import must_fail
-from suites.lifecycle.conftest import check_said, spec_with
+from harness.testing import check_said, must_fail
+from suites.lifecycle.conftest import spec_with
 
 CONTAINER = "/dev/vfio/vfio"
 
@@ -43,7 +43,7 @@ def test_missing_container_node_is_named(
     """Without /dev/vfio/vfio (module vfio) QEMU refuses, and names the node."""
     said = attach(no_container, free("nvme").bdf)
 
-    check_said(said, words_for_no_container(no_container))
+    check_said(said, *words_for_no_container(no_container))
 
 
 @pytest.mark.negative_control("LIF-05")
@@ -52,7 +52,7 @@ def test_a_container_node_is_noticed(host: Host, free: Free, attach: Attach) -> 
     said = attach(host, free("nvme").bdf)
 
     with must_fail():
-        check_said(said, words_for_no_container(host))
+        check_said(said, *words_for_no_container(host))
 
 
 LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
@@ -73,7 +73,7 @@ def one_mapping(virtual_host: VirtualHost) -> Iterator[VirtualHost]:
 @pytest.mark.rule("LIF-15")
 def test_mappings_can_run_out(one_mapping: VirtualHost, free: Free, attach: Attach) -> None:
     """A machine that needs more mappings than dma_entry_limit is refused for lack of space."""
-    check_said(attach(one_mapping, free("nvme").bdf), NO_SPACE)
+    check_said(attach(one_mapping, free("nvme").bdf), *NO_SPACE)
 
 
 @pytest.mark.negative_control("LIF-15")
@@ -82,7 +82,7 @@ def test_mappings_that_suffice_are_noticed(host: Host, free: Free, attach: Attac
     said = attach(host, free("nvme").bdf)
 
     with must_fail():
-        check_said(said, NO_SPACE)
+        check_said(said, *NO_SPACE)
 
 
 BALLOON = ("x-balloon-allowed only potentially compatible with mdev devices",)
@@ -91,7 +91,7 @@ BALLOON = ("x-balloon-allowed only potentially compatible with mdev devices",)
 @pytest.mark.rule("LIF-17")
 def test_balloon_is_not_for_whole_devices(host: Host, free: Free, attach: Attach) -> None:
     """Memory that may be taken away is refused for a function that is no mediated device."""
-    check_said(attach(host, free("nvme").bdf, x_balloon_allowed="on"), BALLOON)
+    check_said(attach(host, free("nvme").bdf, x_balloon_allowed="on"), *BALLOON)
 
 
 @pytest.mark.negative_control("LIF-17")
@@ -100,7 +100,7 @@ def test_memory_that_stays_is_noticed(host: Host, free: Free, attach: Attach) ->
     said = attach(host, free("nvme").bdf, x_balloon_allowed="off")
 
     with must_fail():
-        check_said(said, BALLOON)
+        check_said(said, *BALLOON)
 
 
 def check_fatal(said: str, status: int) -> None:

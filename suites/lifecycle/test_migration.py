@@ -8,8 +8,8 @@ from harness.host.host import Host
 from harness.host.virtual_spec import assigned_device
 from harness.machine.machine import Machine
 from harness.suite_fixtures import Attempt, Free, Launch, RefusedCommand
-from harness.testing import must_fail
-from suites.lifecycle.conftest import check_said, spec_with
+from harness.testing import check_said, must_fail
+from suites.lifecycle.conftest import spec_with
 
 
 def check_blocked(machine: Machine, words: str) -> None:
@@ -48,7 +48,7 @@ def test_only_migratable_refuses(host: Host, free: Free, attempt: Attempt) -> No
 
     said = attempt(host, spec)
 
-    check_said(said, ("only-migratable",))
+    check_said(said, "only-migratable")
 
 
 @pytest.mark.negative_control("MIG-09")
@@ -57,7 +57,7 @@ def test_a_machine_without_blockers_is_noticed(host: Host, attempt: Attempt) -> 
     said = attempt(host, spec_with(host).saying("-only-migratable"))
 
     with must_fail():
-        check_said(said, ("only-migratable",))
+        check_said(said, "only-migratable")
 
 
 MIGRATING = ("device_add not allowed while migrating",)
@@ -82,7 +82,7 @@ def test_nothing_is_plugged_while_migrating(
     """A device is not added to a machine that migrates."""
     error = refused_command(migrating, "device_add", **PLUG)
 
-    check_said(error.description, MIGRATING)
+    check_said(error.description, *MIGRATING)
 
 
 @pytest.mark.negative_control("LIF-24")
@@ -93,4 +93,4 @@ def test_another_refusal_is_noticed(
     error = refused_command(launch(spec_with(host)), "device_add", **{**PLUG, "bus": "nowhere"})
 
     with must_fail():
-        check_said(error.description, MIGRATING)
+        check_said(error.description, *MIGRATING)

@@ -13,8 +13,8 @@ from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.pci import Bdf, PciId
 from harness.suite_fixtures import Free, Launch
-from harness.testing import must_fail, only
-from suites.lifecycle.conftest import check_said, spec_with
+from harness.testing import check_said, must_fail, only
+from suites.lifecycle.conftest import spec_with
 
 RESET_EVENTS = ("vfio_pci_reset*", "vfio_pci_hot_reset*")
 
@@ -72,7 +72,7 @@ def check_complains(machine: Machine, bdf: Bdf) -> None:
     """QEMU says that the function cannot be reset, and goes on."""
     reset(machine)
     words = f"vfio: Cannot reset device {bdf}, no available reset mechanism."
-    check_said(machine.stderr(), (words,))
+    check_said(machine.stderr(), words)
     machine.check()
 
 

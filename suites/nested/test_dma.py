@@ -12,7 +12,7 @@ from harness.host.virtual_spec import TEST_DEVICES
 from harness.lab.nested import Nested
 from harness.model.pci import Bdf, PciFunction
 from harness.parse.dmesg import dmar_faults
-from harness.testing import must_fail
+from harness.testing import check_said, must_fail
 
 VALUE = 0x6261_6421
 
@@ -65,11 +65,6 @@ def test_dma_without_bus_mastering_is_noticed(edu: Edu) -> None:
 
     with must_fail():
         check_roundtrip(edu)
-
-
-def check_said(said: str, *words: str) -> None:
-    """QEMU refused, in these words."""
-    assert all(word in said for word in words), said or "QEMU accepted it"
 
 
 NO_GROUP = "no iommu_group found: No such file or directory"

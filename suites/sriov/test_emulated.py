@@ -8,7 +8,7 @@ import pytest
 from harness.host.host import Host
 from harness.machine.command import Device, MachineSpec
 from harness.suite_fixtures import Launch, Refusal
-from harness.testing import must_fail
+from harness.testing import check_said, must_fail
 
 VIRTUAL = 8
 """Virtual functions of an igb."""
@@ -27,11 +27,6 @@ def machine(host: Host, *devices: Device) -> MachineSpec:
         devices=(*ports, *devices),
         paused=True,
     )
-
-
-def check_said(said: str, words: str) -> None:
-    """QEMU said it."""
-    assert words in said, said
 
 
 NOT_PLUGGABLE = "Parameter 'driver' expects a pluggable device type"

@@ -14,7 +14,7 @@ from harness.ap.workbench import Workbench
 from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.suite_fixtures import Launch, Refusal, RefusedCommand
-from harness.testing import must_fail
+from harness.testing import check_said, must_fail
 
 NO_BUS = "No 'ap-bus' bus found for device 'vfio-ap'"
 FULL_BUS = (NO_BUS, "A 'ap-bus' bus was found but is full")
@@ -33,12 +33,6 @@ def spec_with(*devices: Device, cpu: str = "host", name: str = "inner") -> Machi
 def vfio_ap(device: MatrixDevice, name: str = "ap0", **options: str) -> Device:
     """Return the device of QEMU for a matrix device."""
     return Device("vfio-ap", name, options={"sysfsdev": device.path, **options})
-
-
-def check_said(text: str, *expected: str) -> None:
-    """Every expected part is in what QEMU said."""
-    missing = [part for part in expected if part not in text]
-    assert not missing, f"not said: {missing}\nsaid: {text}"
 
 
 def check_full(text: str) -> None:

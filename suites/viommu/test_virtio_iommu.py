@@ -13,7 +13,7 @@ from harness.machine.command import MachineSpec
 from harness.model.memory_map import MemoryMap
 from harness.model.version import QemuVersion
 from harness.suite_fixtures import Attempt
-from harness.testing import must_fail
+from harness.testing import check_said, must_fail
 from suites.viommu.conftest import VIRTIO, LookAt, machine_with, os_of
 
 BLOCK = 64 * 1024
@@ -31,11 +31,6 @@ def on_a_machine_without_handler(host: Host) -> MachineSpec:
         iommu=replace(VIRTIO, addr="0x2"),
         devices=(),
     )
-
-
-def check_said(said: str, words: str) -> None:
-    """QEMU refused with these words."""
-    assert words in said, said or "accepted"
 
 
 @pytest.mark.rule("VIO-02")
