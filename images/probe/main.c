@@ -7,7 +7,7 @@
 static const struct command *const commands[] = {
 	&relay_command, &run_command, &mem_command, &port_command, &config_command,
 	&canary_command, &edu_command, &vfio_command, &kvm_command, &block_command,
-	&wake_command, &await_command,
+	&wake_command, &await_command, &nvme_command,
 };
 
 static const struct command *find(const char *name)

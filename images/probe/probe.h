@@ -35,7 +35,7 @@ struct command {
 
 extern const struct command relay_command, run_command, mem_command, port_command,
 	config_command, canary_command, edu_command, vfio_command, kvm_command, block_command,
-	wake_command, await_command;
+	wake_command, await_command, nvme_command;
 
 /* report.c: every way to end without an answer */
 void die(const char *what, ...) __attribute__((noreturn, format(printf, 1, 2)));

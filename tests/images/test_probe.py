@@ -25,7 +25,7 @@ from harness.wait import wait_until
 SOURCE = Path(__file__).parents[2] / "images" / "probe"
 SUBCOMMANDS = [
     "relay", "run", "mem", "port", "config", "canary", "edu", "vfio", "kvm", "block", "wake",
-    "await",
+    "await", "nvme",
 ]  # fmt: skip
 NULL_DEVICE = Path("/sys/devices/virtual/mem/null/uevent")
 NOBODY = 65534
@@ -142,6 +142,11 @@ def test_help_of_a_subcommand_shows_its_syntax(probe: Path, name: str) -> None:
         "kvm --deadline soon",
         "block read FILE 1 512",
         "block write FILE 0 512",
+        "nvme",
+        "nvme admin FILE",
+        "nvme admin FILE 0x100",
+        "nvme admin FILE 6 --nsid 0x100000000",
+        "nvme admin FILE 6 --data 65537",
     ],
 )
 def test_wrong_usage_is_said_with_status_2(probe: Path, words: str) -> None:
@@ -950,3 +955,15 @@ def test_block_reading_past_the_end_is_an_error(probe: Path, tmp_path: Path) -> 
     done = run(probe, "block", "read", disk, "0", "8192", status=1)
 
     assert done.stderr == f"probe: {disk} ends at 0x1000\n"
+
+
+# nvme
+
+
+def test_nvme_says_that_a_file_takes_no_commands(probe: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+
+    done = run(probe, "nvme", "admin", file, "6", "--data", "4096", status=1)
+
+    assert done.stderr.startswith(f"probe: command 0x6 of {file}: ")
