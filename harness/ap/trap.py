@@ -84,6 +84,11 @@ class _Order:
     error: BaseException | None = None
     holds: bool | None = None
     """Let the machine stand still from here on, or not any more; None: as it is."""
+    _claim: threading.Lock = field(default_factory=threading.Lock)
+
+    def claim(self) -> bool:
+        """Return True to the first who asks: who does it, or who gave up waiting for it."""
+        return self._claim.acquire(blocking=False)
 
 
 class TrapLoop:
@@ -227,7 +232,7 @@ class TrapLoop:
             self.check()
             if not self._thread.is_alive():
                 raise MachineError(f"{self.name}: the trap loop has ended with its machine")
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and order.claim():
                 raise WaitTimeout(f"{self.name}: the machine does not stand still")
         if order.error is not None:
             raise order.error
@@ -272,6 +277,8 @@ class TrapLoop:
                 if self._held:
                     continue
                 return True
+            if not order.claim():
+                continue  # nobody waits for it any more
             try:
                 order.action(self._rsp)
             except BaseException as error:

@@ -252,11 +252,14 @@ def _mirror() -> MirrorFacts:
 
 
 def _fetched_suites() -> tuple[str, ...]:
-    """Return the suites whose package lists were fetched before (see `DebianSuite`)."""
-    names = _names(paths.cache_dir() / "apt")
-    return tuple(
-        sorted({m[1] for name in names if (m := re.fullmatch(r"(.+)-[0-9a-f]{8}", name))})
-    )
+    """Return the suites whose package lists of this machine were fetched before.
+
+    `DebianSuite` keeps them; a name that was only asked for has no time of an update.
+    """
+    place = paths.cache_dir() / "apt"
+    names = [name for name in _names(place) if (place / name / "updated").is_file()]
+    found = (re.fullmatch(r"(.+?)(-s390x)?-[0-9a-f]{8}", name) for name in names)
+    return tuple(sorted({m[1] for m in found if m and not m[2]}))
 
 
 def _memory(root: Path) -> dict[str, int]:

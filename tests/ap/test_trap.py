@@ -302,6 +302,20 @@ def test_a_machine_that_does_not_stand_still_misses_the_deadline(
         loop.while_standing(lambda rsp: 1, timeout=0.1)
 
 
+def test_what_nobody_waits_for_any_more_is_not_done_later(
+    stub: tuple[Rsp, FakeStub], loop: TrapLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    with monkeypatch.context() as deaf:
+        deaf.setattr(Rsp, "interrupt", lambda self: None)
+        with pytest.raises(WaitTimeout):
+            loop.while_standing(lambda rsp: done.append("late"), timeout=0.1)
+
+    loop.while_standing(lambda rsp: done.append("now"))
+
+    assert done == ["now"]
+
+
 def test_ending_lets_go_of_the_machine_and_can_be_done_twice(
     stub: tuple[Rsp, FakeStub], loop: TrapLoop
 ) -> None:

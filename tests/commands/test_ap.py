@@ -71,6 +71,8 @@ def test_a_file_names_guests(tmp_path: Path) -> None:
         ("a=5:-1", "no number"),
         ("a=04:1", "'04' is no number"),
         ("a=9-8:1", "runs backwards"),
+        ("a=5-:1", "half a range"),
+        ("a=-5:1", "half a range"),
         ("no-such-file", "cannot read no-such-file"),
     ],
 )

@@ -25,6 +25,17 @@ def test_this_computer_is_described(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not (tmp_path / "cold").exists()  # looking changes nothing
 
 
+def test_suites_are_those_whose_lists_came_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
+    write(tmp_path, "apt/trixie-backports-0123abcd/updated", "")
+    write(tmp_path, "apt/sid-s390x-0123abcd/updated", "")
+    write(tmp_path, "apt/nope-0123abcd/apt.conf", "")
+
+    assert doctor._fetched_suites() == ("trixie-backports",)
+
+
 def test_intel_computer_with_vtd_is_read(tmp_path: Path) -> None:
     write(tmp_path, "proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx sse\n")
     write(tmp_path, "proc/cmdline", "quiet intel_iommu=on iommu=pt root=/dev/sda\n")
