@@ -71,11 +71,11 @@ def parse_ids(text: str, what: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.split(",") if text.strip() else []:
         first, dash, last = part.strip().partition("-")
-        low = _number(first, what)
         if dash and not (first and last):
             raise ConfigError(
                 f"{what} {part!r} is half a range", hint="write both ends, for example 8-11"
             )
+        low = _number(first, what)
         high = _number(last, what) if dash else low
         if high < low:
             raise ConfigError(f"{what} {part!r} runs backwards", hint=f"write {high}-{low}")
