@@ -18,6 +18,7 @@ from harness.model.page_class import MSIX_NAMES, QUIRK_SUFFIX
 
 _BAR = re.compile(r"(?:VFIO )?(?P<device>.*) BAR (?P<bar>[0-5])(?P<mapped> mmap.*)?")
 _ROM = re.compile(r"vfio\[(?P<device>.*)\]\.rom")
+_PLATFORM = re.compile(r"VFIO (?P<device>.*) region [0-9]+(?: mmaps\[[0-9]+\])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ def _is_of(owner: Owner, device: str) -> bool:
 
 def named_device(row: Region) -> str | None:
     """Return the assigned device whose name is in the name of *row*, or None."""
-    match = _BAR.fullmatch(row.name) or _ROM.fullmatch(row.name)
+    match = next(
+        filter(None, (form.fullmatch(row.name) for form in (_BAR, _ROM, _PLATFORM))), None
+    )
     return match["device"] if match else None
 
 

@@ -22,6 +22,11 @@ _HEADING = re.compile(
 _FLAT_HEADING = re.compile(r'[ \t]*(?:FlatView #|AS "|Root memory region: |address-space \(flat)')
 _REFUSED = re.compile(r"mtree: unsupported option -(?P<option>.)")
 _LIKE_A_ROW = re.compile(r"[ \t]*[0-9a-fA-F]{8,}-[0-9a-fA-F]{8,}[ :]")
+_PLATFORM = re.compile(r".*\): VFIO .+ region [0-9]+")
+"""Names that end with a line end (``vfio_populate_device()`` in hw/vfio/platform.c)."""
+_REST_OF_ROW = re.compile(
+    r"(?:(?: mmaps\[[0-9]+\]| @[0-9a-f]{16}| \[disabled\]| (?:owner|parent):\{| orphan| KVM).*)?"
+)
 _GDB = re.compile(r"[ \t]*[0-9a-f]{16}-[0-9a-f]{16} .*\(@ 0x[0-9a-f]+\)[ \t]*")
 
 
@@ -91,7 +96,7 @@ def _segments(text: str, where: str) -> Iterator[Answer]:
         prompt = _PROMPT.fullmatch(line.text)
         if prompt is None:
             if answer is not None:
-                answer.lines.append(line)
+                _append(answer.lines, line)
             continue
         if answer is not None:
             yield answer
@@ -103,6 +108,14 @@ def _segments(text: str, where: str) -> Iterator[Answer]:
             answer = None if echo else Answer(where)
     if answer is not None:
         yield answer
+
+
+def _append(lines: list[Line], line: Line) -> None:
+    """Append *line*, or join it to the row of a platform device whose name broke the line."""
+    if lines and _PLATFORM.fullmatch(lines[-1].text) and _REST_OF_ROW.fullmatch(line.text):
+        lines[-1] = Line(lines[-1].number, lines[-1].text + line.text)
+    else:
+        lines.append(line)
 
 
 def _begin(answer: Answer) -> int | None:

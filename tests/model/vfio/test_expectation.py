@@ -12,6 +12,7 @@ from harness.model.version import KernelVersion, QemuVersion
 from harness.model.vfio.case import VfioCase
 from harness.model.vfio.expectation import expect_vfio
 from harness.model.vfio.mapping import RegionFacts, VfioOptions, VfioRefused, VfioState
+from harness.testing import must_fail
 
 KERNEL = KernelVersion.parse("6.12.48+deb13-amd64")
 QEMU = QemuVersion.parse("10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)")
@@ -416,10 +417,19 @@ def test_pending_bits_show_while_a_masked_vector_is_pending() -> None:
     )
 
 
+def check_whole_bar_is_direct(case: VfioCase) -> None:
+    assert table(case) == expect("fe000000-fe003fff ramd B0 mmaps[0] KVM")
+
+
+@pytest.mark.rule("MAP-35")
 def test_pseries_has_no_emulated_table() -> None:
-    assert table(nvme(options=VfioOptions(no_msix_emulation=True))) == expect(
-        "fe000000-fe003fff ramd B0 mmaps[0] KVM"
-    )
+    check_whole_bar_is_direct(nvme(options=VfioOptions(no_msix_emulation=True)))
+
+
+@pytest.mark.negative_control("MAP-35")
+def test_a_machine_that_emulates_the_table_is_noticed() -> None:
+    with must_fail():
+        check_whole_bar_is_direct(nvme())
 
 
 def test_sparse_areas_are_mapped_one_by_one() -> None:
