@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.errors import GuestError, Unreachable
@@ -17,9 +17,34 @@ from harness.guest.transport import Conversation
 from harness.model.pci import Bdf
 from harness.wait import wait_until
 
+PAGE = 0x1000
+
 
 class Refused(GuestError):
     """The kernel, or the driver, refused a step; ``seen`` names the errno."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A page that a device was given, between two in physical memory that it was not given."""
+
+    iova: int
+    physical: int
+    number: int
+    """By which `VfioDriver.changed` finds it; it keeps it when the mapping is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What changed of a page and its two neighbours; offsets count from the start of the page."""
+
+    count: int
+    """Bytes."""
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.count} bytes from {self.first:#x} to {self.last:#x} changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +53,26 @@ class VfioDriver:
 
     bdf: Bdf
     _talk: Conversation
+
+    def give(self, iova: int, *, access: str = "rw", fill: int = 0) -> Given:
+        """Map a page at *iova*, every byte of it *fill*.
+
+        :param access: what the device may do: ``r``, ``w`` or ``rw``.
+        """
+        said = self._say(f"map {iova:#x} {access}")
+        if fill:
+            self._say(f"put {iova:#x} {bytes([fill]).hex() * PAGE}")
+        return Given(iova, int(said["phys"], 16), int(said["page"]))
+
+    def changed(self, given: Given) -> Changed | None:
+        """Return what changed of *given* and its neighbours since then, None if nothing did."""
+        said = self._say(f"changed {given.number}")
+        found = Changed(int(said["changed"]), int(said["first"]), int(said["last"]))
+        return found if found.count else None
+
+    def again(self) -> None:
+        """Close the function and open it in another container; pages stay, mappings go."""
+        self._say("again")
 
     def map(self, iova: int) -> int:
         """Give the device a page of zeroes at *iova*; return its physical address."""
@@ -53,6 +98,10 @@ class VfioDriver:
         """Write a register."""
         self._say(f"write {region} {offset:#x} {width} {value:#x}")
 
+    def write_all(self, region: int, values: Sequence[tuple[int, int]], *, width: int = 4) -> None:
+        """Write registers, offset and value each, one after the other without a pause."""
+        self._say_all([f"write {region} {at:#x} {width} {value:#x}" for at, value in values])
+
     def interrupts(self, kind: str, count: int) -> None:
         """Listen to *count* vectors of *kind*: ``intx``, ``msi``, ``msix``; 0 is none."""
         self._say(f"interrupts {kind} {count}")
@@ -70,11 +119,16 @@ class VfioDriver:
         self._say("reset")
 
     def _say(self, line: str, *, timeout: float = 0) -> dict[str, str]:
-        self._talk.send(line)
-        said = parse_pairs(self._talk.receive(timeout=timeout + 30))
-        if "error" in said:
-            raise Refused(f"driver of {self.bdf}: {line}: refused", seen=said["error"])
-        return said
+        return self._say_all([line], timeout=timeout)[0]
+
+    def _say_all(self, lines: Sequence[str], *, timeout: float = 0) -> list[dict[str, str]]:
+        for line in lines:
+            self._talk.send(line)
+        answers = [parse_pairs(self._talk.receive(timeout=timeout + 30)) for _ in lines]
+        for line, said in zip(lines, answers, strict=True):
+            if "error" in said:
+                raise Refused(f"driver of {self.bdf}: {line}: refused", seen=said["error"])
+        return answers
 
 
 @contextlib.contextmanager

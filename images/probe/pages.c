@@ -97,3 +97,53 @@ void pages_hold(struct page *pages, size_t count, u64 above, u64 below)
 		}
 	}
 }
+
+/* The first of "count" neighbours, upwards (step 1) or downwards (-1) in virtual addresses. */
+static bool neighbours(u8 *base, size_t first, size_t count, int step)
+{
+	u64 phys = physical_address(base + first * PAGE);
+
+	for (size_t i = 1; i < count; i++)
+		if (physical_address(base + (first + (size_t)((long)i * step)) * PAGE) !=
+		    phys + i * PAGE)
+			return false;
+	return true;
+}
+
+/*
+ * Fill "pages" with zeroed locked pages whose physical addresses follow each other. A kernel
+ * that has large blocks left hands out their pages in order, up or down.
+ */
+void pages_hold_neighbours(struct page *pages, size_t count)
+{
+	for (int tries = 0; tries < 16; tries++) {
+		u8 *base = take(CHUNK);	/* one that does not fit is held, or it would come again */
+
+		for (size_t first = 0; first < CHUNK; first++) {
+			int step = 0;
+
+			if (first + count <= CHUNK && neighbours(base, first, count, 1))
+				step = 1;
+			else if (first + 1 >= count && neighbours(base, first, count, -1))
+				step = -1;
+			if (!step)
+				continue;
+			for (size_t i = 0; i < count; i++) {
+				u8 *virt = base + (first + (size_t)((long)i * step)) * PAGE;
+
+				pages[i] = (struct page) { virt, physical_address(virt) };
+			}
+			for (size_t i = 0; i < CHUNK; i++) {
+				u8 *virt = base + i * PAGE;
+				bool used = false;
+
+				for (size_t k = 0; k < count; k++)
+					used |= pages[k].virt == virt;
+				if (!used)
+					munmap(virt, PAGE);
+			}
+			return;
+		}
+	}
+	fail("no %zu pages are neighbours in physical memory", count);
+}

@@ -114,6 +114,7 @@ struct page {
 };
 
 void pages_hold(struct page *pages, size_t count, u64 above, u64 below);
+void pages_hold_neighbours(struct page *pages, size_t count);
 u64 physical_address(const void *virt);
 
 /* pattern.c: the same function as harness/model/pattern.py */
@@ -152,6 +153,7 @@ struct vfio {
 
 struct vfio_region_info;
 void vfio_open(struct vfio *vfio, const char *bdf);
+void vfio_close(const struct vfio *vfio);
 struct vfio_region_info *vfio_region(const struct vfio *vfio, u32 index);
 u16 vfio_command_read(const struct vfio *vfio);
 void vfio_command_change(const struct vfio *vfio, u16 set, u16 clear);

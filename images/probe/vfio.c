@@ -232,7 +232,10 @@ const struct command vfio_command = {
 	"      reset=ok|unsupported\n"
 	"  probe vfio drive BDF\n"
 	"      ready=yes, then obeys stdin, a line for a line, until its end:\n"
-	"      map IOVA                  iova=0x… phys=0x…   a page of zeroes for the device\n"
+	"      map IOVA [r|w|rw]         iova=0x… phys=0x… page=N   a page of zeroes for the\n"
+	"                 device to read, write or both, between two pages that it is not given\n"
+	"      changed N                 changed=BYTES first=OFFSET last=OFFSET   of page N and\n"
+	"                 its neighbours, since they were mapped or put; decimal, -4096 to 8191\n"
 	"      unmap IOVA                unmapped=0x…\n"
 	"      put IOVA HEX              put=N               bytes of such a page\n"
 	"      get IOVA LENGTH           data=HEX\n"
@@ -242,6 +245,7 @@ const struct command vfio_command = {
 	"      wait VECTOR MILLISECONDS  count=N             how often it came, 0 if it did not\n"
 	"      master 0|1                command=0x…\n"
 	"      reset                     reset=ok\n"
+	"      again                     again=ok   closed, and opened in another container\n"
 	"      What cannot be is answered by error=ERRNO, error=range, error=command …\n",
 	.run = run,
 };

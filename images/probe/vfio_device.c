@@ -58,6 +58,14 @@ void vfio_open(struct vfio *vfio, const char *bdf)
 	vfio->num_irqs = info.num_irqs;
 }
 
+/* Its IOMMU domain, with every mapping in it, goes with the container. */
+void vfio_close(const struct vfio *vfio)
+{
+	close(vfio->device);
+	close(vfio->group);
+	close(vfio->container);
+}
+
 /* Region info with its capabilities, to be freed; NULL if the device has no such region. */
 struct vfio_region_info *vfio_region(const struct vfio *vfio, u32 index)
 {

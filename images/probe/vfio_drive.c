@@ -15,12 +15,20 @@
 #define MOST_PAGES	64
 #define MOST_VECTORS	256
 #define MOST_WORDS	6
+#define GUARD		0x5a	/* in the bytes before and behind a page */
 
+/* A page for the device between two that it is not given, neighbours in physical memory. */
 struct mapping {
-	struct page page;
+	struct page pages[3];
+	u8 *known;		/* what the three held when they were last written by us */
 	u64 iova;
 	bool mapped;
 };
+
+static u8 *own(const struct mapping *mapping)
+{
+	return mapping->pages[1].virt;
+}
 
 static struct mapping mappings[MOST_PAGES];
 static int vectors[MOST_VECTORS];
@@ -46,34 +54,81 @@ static struct mapping *mapping_at(u64 iova)
 	return NULL;
 }
 
-static void map(const struct vfio *vfio, u64 iova)
+/* A fresh page while there is one: what had an IOVA before can still be looked at. */
+static struct mapping *unused(void)
+{
+	struct mapping *found = NULL;
+
+	for (size_t i = MOST_PAGES; i--;)
+		if (!mappings[i].mapped && (!found || !own(&mappings[i]) || own(found)))
+			found = &mappings[i];
+	return found;
+}
+
+static void note(const struct mapping *mapping)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mapping->pages); i++)
+		memcpy(mapping->known + i * PAGE, mapping->pages[i].virt, PAGE);
+}
+
+static void map(const struct vfio *vfio, u64 iova, const char *access)
 {
 	struct vfio_iommu_type1_dma_map request = {
 		.argsz = sizeof(request),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
 		.iova = iova,
 		.size = PAGE,
 	};
-	struct mapping *mapping = NULL;
+	struct mapping *mapping = unused();
 
-	for (size_t i = 0; i < MOST_PAGES && !mapping; i++)
-		if (!mappings[i].mapped)
-			mapping = &mappings[i];
 	if (!mapping) {
 		puts("error=full");
 		return;
 	}
-	if (!mapping->page.virt)
-		pages_hold(&mapping->page, 1, 0, 0);
-	memset(mapping->page.virt, 0, PAGE);
-	request.vaddr = (uintptr_t)mapping->page.virt;
+	if (strchr(access, 'r'))
+		request.flags |= VFIO_DMA_MAP_FLAG_READ;
+	if (strchr(access, 'w'))
+		request.flags |= VFIO_DMA_MAP_FLAG_WRITE;
+	if (!own(mapping)) {
+		pages_hold_neighbours(mapping->pages, ARRAY_SIZE(mapping->pages));
+		mapping->known = malloc(ARRAY_SIZE(mapping->pages) * PAGE);
+		if (!mapping->known)
+			die("allocate");
+	}
+	memset(mapping->pages[0].virt, GUARD, PAGE);
+	memset(own(mapping), 0, PAGE);
+	memset(mapping->pages[2].virt, GUARD, PAGE);
+	note(mapping);
+	request.vaddr = (uintptr_t)own(mapping);
 	if (ioctl(vfio->container, VFIO_IOMMU_MAP_DMA, &request)) {
 		refused();
 		return;
 	}
 	mapping->iova = iova;
 	mapping->mapped = true;
-	printf("iova=0x%llx phys=0x%llx\n", (ull)iova, (ull)mapping->page.phys);
+	printf("iova=0x%llx phys=0x%llx page=%zu\n", (ull)iova, (ull)mapping->pages[1].phys,
+	       (size_t)(mapping - mappings));
+}
+
+/* What the device changed: offsets count from the start of its page, guards included. */
+static void changed(u64 number)
+{
+	const struct mapping *mapping = &mappings[number];
+	long first = 0, last = 0;
+	unsigned int bytes = 0;
+
+	if (number >= MOST_PAGES || !own(mapping)) {
+		puts("error=range");
+		return;
+	}
+	for (long at = 0; at < (long)(ARRAY_SIZE(mapping->pages) * PAGE); at++) {
+		if ((u8)load(mapping->pages[at / (long)PAGE].virt + at % (long)PAGE, 1) ==
+		    mapping->known[at])
+			continue;
+		last = at - (long)PAGE;
+		if (!bytes++)
+			first = last;
+	}
+	printf("changed=%u first=%ld last=%ld\n", bytes, first, last);
 }
 
 static void unmap(const struct vfio *vfio, u64 iova)
@@ -96,14 +151,15 @@ static void unmap(const struct vfio *vfio, u64 iova)
 }
 
 /* The page is the driver's own: it may be looked at mapped or not, at the IOVA it last had. */
-static u8 *own_bytes(u64 iova, u64 length)
+static struct mapping *own_mapping(u64 iova, u64 length)
 {
-	for (size_t i = 0; i < MOST_PAGES; i++) {
-		u64 offset = iova - mappings[i].iova;
+	struct mapping *found = mapping_at(iova);
 
-		if (mappings[i].page.virt && offset < PAGE && length <= PAGE - offset)
-			return mappings[i].page.virt + offset;
-	}
+	for (size_t i = 0; i < MOST_PAGES && !found; i++)
+		if (own(&mappings[i]) && iova - mappings[i].iova < PAGE)
+			found = &mappings[i];
+	if (found && length <= PAGE - (iova - found->iova))
+		return found;
 	puts("error=range");
 	return NULL;
 }
@@ -111,27 +167,30 @@ static u8 *own_bytes(u64 iova, u64 length)
 static void put(u64 iova, const char *hex)
 {
 	size_t length = strlen(hex) / 2;
-	u8 *bytes = own_bytes(iova, length);
+	const struct mapping *mapping = own_mapping(iova, length);
+	u8 *bytes;
 
-	if (!bytes)
+	if (!mapping)
 		return;
+	bytes = own(mapping) + (iova - mapping->iova);
 	for (size_t i = 0; i < length; i++) {
 		char digits[3] = { hex[2 * i], hex[2 * i + 1], '\0' };
 
 		store(bytes + i, 1, strtoul(digits, NULL, 16));
 	}
+	note(mapping);
 	printf("put=%zu\n", length);
 }
 
 static void get(u64 iova, u64 length)
 {
-	u8 *bytes = own_bytes(iova, length);
+	const struct mapping *mapping = own_mapping(iova, length);
 
-	if (!bytes)
+	if (!mapping)
 		return;
 	fputs("data=", stdout);
 	for (u64 i = 0; i < length; i++)
-		printf("%02x", (unsigned int)load(bytes + i, 1));
+		printf("%02x", (unsigned int)load(own(mapping) + (iova - mapping->iova) + i, 1));
 	putchar('\n');
 }
 
@@ -264,6 +323,23 @@ static void reset(const struct vfio *vfio)
 		puts("reset=ok");
 }
 
+static void begin(struct vfio *vfio, const char *bdf)
+{
+	vfio_open(vfio, bdf);
+	vfio_command_change(vfio, PCI_COMMAND_MEMORY | PCI_COMMAND_IO | PCI_COMMAND_MASTER, 0);
+}
+
+/* Another container, so another IOMMU domain, with nothing in it; our pages stay. */
+static void again(struct vfio *vfio, const char *bdf)
+{
+	vectors_off(vfio);
+	vfio_close(vfio);
+	for (size_t i = 0; i < MOST_PAGES; i++)
+		mappings[i].mapped = false;
+	begin(vfio, bdf);
+	puts("again=ok");
+}
+
 static bool number(const char *text, u64 *value)
 {
 	char *end;
@@ -283,7 +359,7 @@ static bool is(char **words, size_t count, const char *name, const char *syntax,
 	return true;
 }
 
-static void answer(const struct vfio *vfio, char *line)
+static void answer(struct vfio *vfio, const char *bdf, char *line)
 {
 	char *words[MOST_WORDS + 1];
 	u64 v[MOST_WORDS];
@@ -293,7 +369,11 @@ static void answer(const struct vfio *vfio, char *line)
 	     word = strtok(NULL, " \t\r\n"))
 		words[n++] = word;
 	if (is(words, n, "map", "n", v))
-		map(vfio, v[0]);
+		map(vfio, v[0], "rw");
+	else if (is(words, n, "map", "nt", v))
+		map(vfio, v[0], words[2]);
+	else if (is(words, n, "changed", "n", v))
+		changed(v[0]);
 	else if (is(words, n, "unmap", "n", v))
 		unmap(vfio, v[0]);
 	else if (is(words, n, "put", "nt", v))
@@ -312,6 +392,8 @@ static void answer(const struct vfio *vfio, char *line)
 		master(vfio, v[0]);
 	else if (is(words, n, "reset", "", v))
 		reset(vfio);
+	else if (is(words, n, "again", "", v))
+		again(vfio, bdf);
 	else
 		puts("error=command");
 }
@@ -323,12 +405,11 @@ int vfio_drive(int argc, char **argv)
 	char *words[1];
 
 	parse_words(argc, argv, NULL, 0, words, 1, 1);
-	vfio_open(&vfio, words[0]);
-	vfio_command_change(&vfio, PCI_COMMAND_MEMORY | PCI_COMMAND_IO | PCI_COMMAND_MASTER, 0);
+	begin(&vfio, words[0]);
 	puts("ready=yes");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
-		answer(&vfio, line);
+		answer(&vfio, words[0], line);
 		if (fflush(stdout))
 			die("write to stdout");
 	}

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import Unreachable
 from harness.guest.system import System
-from harness.guest.vfio_driver import Refused, VfioDriver, drive
+from harness.guest.vfio_driver import Changed, Given, Refused, VfioDriver, drive
 from harness.model.pci import Bdf
 
 BDF = Bdf.parse("0000:01:00.0")
@@ -61,6 +61,32 @@ def test_a_page_is_mapped_filled_and_read() -> None:
     moved.put(0x5000, b"\xca\xfe")
     assert moved.get(0x5000, 2) == b"\xca\xfe"
     assert program.told == ["map 0x5000", "put 0x5000 cafe", "get 0x5000 2"]
+
+
+def test_a_page_is_given_with_an_access_and_filled() -> None:
+    moved, program = driver("iova=0x5000 phys=0x8107000 page=3", "put=4096")
+
+    assert moved.give(0x5000, access="r", fill=0xEE) == Given(0x5000, 0x810_7000, 3)
+    assert program.told == ["map 0x5000 r", "put 0x5000 " + "ee" * 4096]
+
+
+def test_what_changed_of_a_page_has_offsets_of_its_neighbours_too() -> None:
+    moved, _ = driver("changed=0 first=0 last=0", "changed=12 first=-4 last=7")
+    given = Given(0x5000, 0x810_7000, 3)
+
+    assert moved.changed(given) is None
+    found = moved.changed(given)
+    assert found == Changed(12, -4, 7)
+    assert str(found) == "12 bytes from -0x4 to 0x7 changed"
+
+
+def test_registers_are_written_without_waiting_for_each_answer() -> None:
+    moved, program = driver("written=0x01", "error=EINVAL", "written=0x02")
+
+    with pytest.raises(Refused, match="write 0 0x8 4 0x2"):
+        moved.write_all(0, [(0, 1), (8, 2), (16, 3)])
+    assert program.told == ["write 0 0x0 4 0x1", "write 0 0x8 4 0x2", "write 0 0x10 4 0x3"]
+    assert program.answers == []
 
 
 def test_registers_and_bus_mastering_are_moved_by_one_line_each() -> None:
