@@ -147,18 +147,24 @@ class Pool:
                 continue
             if line:
                 return number, line
-            raise MachineError(
-                "a process that judges shapes ended",
-                seen=f"its exit status is {self._workers[number].wait()}",
-                hint="trapline shapes --jobs 1 shows what it says",
-            )
+            raise self._ended(number)
         raise MachineError(f"no process that judges shapes answered within {_LONGEST:g} s")
 
     def _ask(self, number: int, chunk: tuple[int, int]) -> None:
         stream = self._workers[number].stdin
         assert stream is not None
-        stream.write(f"{chunk[0]} {chunk[1]}\n".encode())
-        stream.flush()
+        try:
+            stream.write(f"{chunk[0]} {chunk[1]}\n".encode())
+            stream.flush()
+        except BrokenPipeError as error:
+            raise self._ended(number) from error
+
+    def _ended(self, number: int) -> MachineError:
+        return MachineError(
+            "a process that judges shapes ended",
+            seen=f"its exit status is {self._workers[number].wait()}",
+            hint="trapline shapes --jobs 1 shows what it says",
+        )
 
     def _read(self, line: str) -> ChunkResult:
         try:

@@ -13,6 +13,7 @@ from harness.shapes.chunk_json import result_from_dict, result_to_dict
 from harness.shapes.pool import Plan, Pool
 from harness.shapes.run import CHUNK, ChunkResult, Failure
 from harness.shapes.shape import Shape
+from harness.shapes.worker import READY
 
 RESULT = ChunkResult(
     3, 48, 90, 4, 1.5, 0.04, {"docs/x.md": 1}, (Failure((Shape(msi=1),), "MAP-01", "p", "pic", 3),)
@@ -62,10 +63,12 @@ def test_every_chunk_is_judged_once(tmp_path: Path) -> None:
     ("text", "kind", "complaint"),
     [
         ("import sys; sys.exit(7)", MachineError, "its exit status is 7"),
+        (f"import os, sys; os.close(0); print({READY!r}, flush=True); sys.exit(7)",
+         MachineError, "its exit status is 7"),
         ('print(\'{"error": "no such build"}\')', HarnessError, "no such build"),
         ("print('hello')", MachineError, "says nonsense"),
     ],
-)
+)  # fmt: skip
 def test_a_worker_that_cannot_go_on_is_told(
     tmp_path: Path, text: str, kind: type[HarnessError], complaint: str
 ) -> None:
