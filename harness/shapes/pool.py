@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -116,7 +117,8 @@ class Pool:
             process.kill(worker)
             for stream in (worker.stdin, worker.stdout):
                 if stream is not None:
-                    stream.close()
+                    with contextlib.suppress(BrokenPipeError):  # what it was not told
+                        stream.close()
         self._workers.clear()
 
     def __enter__(self) -> Pool:
