@@ -147,6 +147,8 @@ def test_help_of_a_subcommand_shows_its_syntax(probe: Path, name: str) -> None:
         "nvme admin FILE 0x100",
         "nvme admin FILE 6 --nsid 0x100000000",
         "nvme admin FILE 6 --data 65537",
+        "nvme admin FILE 0x15 --data 4096 --send 0",
+        "nvme admin FILE 0x15 --data 4096 --send 0x",
     ],
 )
 def test_wrong_usage_is_said_with_status_2(probe: Path, words: str) -> None:
