@@ -33,6 +33,17 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def stop_like_ctrl_c(*, background: bool = True) -> None:
+    """Take SIGTERM as Ctrl-C: what ends in good order by that ends so by this.
+
+    :param background: take SIGINT too where a script started us in the background, which has
+        it ignored.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT)[: 1 + background]:
+            signal.signal(number, signal.default_int_handler)
+
+
 def start(
     argv: Sequence[str | os.PathLike[str]],
     *,

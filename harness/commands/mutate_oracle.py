@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from harness.commands.shapes import default_build, let_us_be_stopped
+from harness import process
+from harness.commands.shapes import default_build
 from harness.shapes.generate import keep_files_in_cache
 from harness.shapes.mutants import UNREACHABLE
 from harness.shapes.notice import Notice, notices
@@ -46,7 +47,7 @@ def run(qemu: str | None, seed: int, seconds: float, console: Console) -> Notice
     """
     build = default_build(qemu)
     keep_files_in_cache()
-    let_us_be_stopped()
+    process.stop_like_ctrl_c()
     found: list[Notice] = []
     for notice in notices(build, seed, seconds):
         found.append(notice)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 
+from harness import process
 from harness.commands.places import Places
 from harness.errors import ConfigError
 from harness.report.rundir import RUN
@@ -85,6 +86,7 @@ def run_suites(request: RunRequest) -> Outcome:
     if request.workers is None and whole and request.capture:
         request = replace(request, workers="auto")
     arguments = build_arguments(request, Places.find())
+    process.stop_like_ctrl_c(background=False)
     status = int(pytest.main(arguments, plugins=[outcome]))
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and request.is_selective:
         print("trapline: the selection matches no test", file=sys.stderr)

@@ -6,9 +6,7 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from typing import Final
 
 from rich.console import Console
 
+from harness import process
 from harness.errors import ConfigError
 from harness.images.qemu_build import QemuBuild
 from harness.report.rundir import RunDirectory
@@ -161,7 +160,7 @@ def run_shapes(request: ShapesRequest, console: Console) -> Outcome:
         count = COUNT
     directory = RunDirectory.create(request.results / "shapes", datetime.now())
     outcome = Outcome(seed, f"{build.label} {build.version}", directory.path, request.jobs)
-    let_us_be_stopped()
+    process.stop_like_ctrl_c()
     began = time.monotonic()
     progress = _Progress(console, count, began)
     try:
@@ -196,13 +195,6 @@ def _file_name(number: int, failure: Failure) -> str:
     return f"{number:02}-{failure.rule}.json"
 
 
-def let_us_be_stopped() -> None:
-    """Take SIGINT and SIGTERM as Ctrl-C, also where a script started us in the background."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
-
-
 def _write(outcome: Outcome) -> None:
     (outcome.directory / "summary.json").write_text(outcome.to_json(), encoding="utf-8")
     (outcome.directory / "summary.txt").write_text("\n".join(outcome.lines()) + "\n")
@@ -223,7 +215,7 @@ def replay(paths: Sequence[Path], qemu: str | None) -> Iterator[tuple[str, bool]
         raise ConfigError("no file of shapes to look at")
     files = [(path, read_shapes(path)) for path in paths]
     build = default_build(qemu)
-    let_us_be_stopped()
+    process.stop_like_ctrl_c()
     for path, file in files:
         seen = _together(build, file.shapes)
         head = f"{path}: {file.title}" if file.title else str(path)

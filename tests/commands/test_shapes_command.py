@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from harness import process
 from harness.cli import app
 from harness.commands import mutate_oracle, shapes
 from harness.commands.shapes import Outcome, ShapesRequest, run_shapes
@@ -51,7 +52,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ChunkResult]]:
     results: list[ChunkResult] = []
     monkeypatch.setattr(shapes, "default_build", lambda qemu: FakeBuild())
     monkeypatch.setattr(shapes, "Here", lambda build, seed: FakeJudge(*results))
-    monkeypatch.setattr(shapes, "let_us_be_stopped", lambda: None)
+    monkeypatch.setattr(process, "stop_like_ctrl_c", lambda: None)
     monkeypatch.setattr(shapes, "keep_files_in_cache", lambda: None)
     yield results
 
@@ -133,7 +134,7 @@ def test_a_shape_that_fits_into_no_machine_is_said_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shapes, "default_build", lambda qemu: FakeBuild())
-    monkeypatch.setattr(shapes, "let_us_be_stopped", lambda: None)
+    monkeypatch.setattr(process, "stop_like_ctrl_c", lambda: None)
     put = {"put": 0, "at": "0x0"}
     bar = {"index": 0, "kind": "mem32", "size": "0x80000000"}
     text = {"format": 1, "shapes": [{"bars": [bar], "steps": [[put]]}]}
@@ -150,7 +151,7 @@ def test_an_oracle_without_a_rule_that_nobody_misses_is_exit_status_1(
     found = [Notice(first, 1.25, 16, "[MAP-01] …")]
     monkeypatch.setattr(mutate_oracle, "default_build", lambda qemu: FakeBuild())
     monkeypatch.setattr(mutate_oracle, "keep_files_in_cache", lambda: None)
-    monkeypatch.setattr(mutate_oracle, "let_us_be_stopped", lambda: None)
+    monkeypatch.setattr(process, "stop_like_ctrl_c", lambda: None)
     monkeypatch.setattr(mutate_oracle, "notices", lambda *_: iter(found))
 
     noticed = CliRunner().invoke(app, ["shapes", "--mutate-oracle"])

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from harness import paths
 from harness.wait import wait_until
 
@@ -15,13 +17,14 @@ StartRun = Callable[..., Any]
 SUITE = "intel_iommu/test_refusals.py"
 
 
-def test_ctrl_c_ends_a_run_with_its_summary_and_leaves_nothing(
-    start_run: StartRun, run_time: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_ends_with_its_summary_and_leaves_nothing(
+    start_run: StartRun, run_time: Path, number: int
 ) -> None:
     run = start_run(SUITE)
     run.wait_for_qemu()
 
-    os.killpg(run.process.pid, signal.SIGINT)
+    os.killpg(run.process.pid, number)
 
     assert run.process.wait(60) in (2, 130), run.output
     assert run.living() == []
