@@ -439,6 +439,11 @@ class Machine:
                 raise
             return {}
 
+    def trace_events(self, pattern: str) -> frozenset[str]:
+        """Return the names of the trace events that match a glob; they change by version."""
+        known = self.qmp.execute("trace-event-get-state", {"name": pattern})
+        return frozenset(event["name"] for event in known)
+
     def has_trace_event(self, name: str) -> bool:
         """Say whether this QEMU knows the trace event (or any that match a glob)."""
         try:

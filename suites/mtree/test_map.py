@@ -264,6 +264,55 @@ def test_names_without_owners_are_noticed(nested: Nested) -> None:
         check_attribution(nameless, nested)
 
 
+def empty_views(text: str) -> list[str]:
+    """Return the texts of the views that say they are not rendered, or have no root."""
+    views = re.split(r"^(?=FlatView #)", text, flags=re.M)
+    return [v for v in views if "Root memory region: (none)" in v or "No rendered FlatView" in v]
+
+
+def check_empty_views(dump: Dump) -> None:
+    """Who has no rows is marked as empty, and nobody else."""
+    marked = [set(re.findall(r'^ AS "(.*?)", ', v, re.M)) for v in empty_views(dump.flat)]
+    found = [set(view.names) for view in dump.map if not view.regions]
+    assert found and marked == found, (marked, found)
+
+
+@both
+@pytest.mark.rule("MT-11")
+def test_empty_views_are_marked(dump: Dump) -> None:
+    """A view without rows says that it has no root or is not rendered; no other view does."""
+    check_empty_views(dump)
+
+
+@pytest.mark.negative_control("MT-11")
+def test_an_empty_view_without_marks_is_noticed(paused_dump: Dump) -> None:
+    """A text in which the marks of empty views are missing fails the check."""
+    text = paused_dump.flat.replace("  No rendered FlatView\n", "").replace("(none)", "nobody")
+
+    with must_fail():
+        check_empty_views(replace(paused_dump, flat=text))
+
+
+def check_shadowed(dump: Dump) -> None:
+    """RAM that the chipset made read-only is rom in the flat form, ram in the tree."""
+    kinds = {row.kind for row in dump.map.memory.regions if row.name == "pc.ram"}
+    own = {node.kind for node in dump.whole.walk() if node.name == "pc.ram" and not node.alias}
+    assert (kinds, own) == ({Kind.RAM, Kind.ROM}, {Kind.RAM}), (kinds, own)
+
+
+@pytest.mark.rule("MT-13")
+def test_read_only_ram_is_rom(resident_dump: Dump) -> None:
+    """Where firmware shadowed itself in RAM and locked it, the flat form says rom."""
+    check_shadowed(resident_dump)
+
+
+@pytest.mark.negative_control("MT-13")
+def test_ram_that_nobody_locked_is_noticed(paused_dump: Dump) -> None:
+    """On a machine whose firmware has not run the check fails."""
+    with must_fail():
+        check_shadowed(paused_dump)
+
+
 @pytest.mark.rule("ENV-13")
 def test_two_starts_give_the_same_map(paused_dump: Dump, paused_again: Machine) -> None:
     """With explicit devices and no defaults, the map of a machine is reproducible."""

@@ -1,11 +1,14 @@
 """The monitor of the QEMU under test: versions, errors, traces."""
 
+import fnmatch
 import re
+from collections.abc import Collection
 
 import pytest
 
 from harness.errors import QmpFailed
 from harness.host.host import Host
+from harness.lab.accesses import READ_EVENTS
 from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.version import QemuVersion
@@ -177,3 +180,51 @@ def test_an_error_of_another_class_is_noticed(paused: Machine) -> None:
     """An id that is not there is no GenericError."""
     with must_fail():
         check_error(said_to(paused, "device_del", id="no-such-id"), "GenericError")
+
+
+EOI = ("vfio_intx_eoi", "vfio_pci_intx_eoi")
+"""The name of one event: until 10.1, and from 10.2 on."""
+
+
+def check_one_name(known: frozenset[str], version: QemuVersion) -> None:
+    """Of the two names of the event there is the one of this version, alone."""
+    assert known & set(EOI) == {EOI[version.has(10, 2)]}, known & set(EOI)
+
+
+@pytest.mark.rule("INT-10", "ENV-04")
+def test_names_of_events_follow_the_version(paused: Machine, host: Host) -> None:
+    """vfio_intx_eoi became vfio_pci_intx_eoi in 10.2; the list of names tells."""
+    check_one_name(paused.trace_events("vfio_*"), host.qemu.version)
+
+
+@pytest.mark.negative_control("INT-10", "ENV-04")
+def test_a_name_of_another_version_is_noticed(paused: Machine, host: Host) -> None:
+    """The list of this version fails the check for the other side of 10.2."""
+    other = QemuVersion(10, 1, 0) if host.qemu.version.has(10, 2) else QemuVersion(10, 2, 0)
+
+    with must_fail():
+        check_one_name(paused.trace_events("vfio_*"), other)
+
+
+def serving_events(machine: Machine) -> frozenset[str]:
+    """Return the events of memory regions and of vfio."""
+    return machine.trace_events("memory_region_*") | machine.trace_events("vfio_*")
+
+
+def check_known(known: frozenset[str], names: Collection[str]) -> None:
+    """Each name, or each pattern, stands for an event that there is."""
+    unknown = [name for name in names if not fnmatch.filter(known, name)]
+    assert not unknown, unknown
+
+
+@pytest.mark.rule("ENV-04")
+def test_events_that_tell_who_served_a_read_exist(paused: Machine) -> None:
+    """What the classification of accesses counts are events of this version."""
+    check_known(serving_events(paused), READ_EVENTS)
+
+
+@pytest.mark.negative_control("ENV-04")
+def test_an_event_of_no_version_is_noticed(paused: Machine) -> None:
+    """A name that no QEMU has fails the check."""
+    with must_fail():
+        check_known(serving_events(paused), [*READ_EVENTS, "vfio_region_peek"])
