@@ -12,14 +12,16 @@ from harness.errors import ConfigError, ImageError
 from harness.images.cache import Artifact, Store, remove_tree
 from harness.images.debian import Progress
 from harness.images.images import Images, KernelImage, KernelSource
+from harness.images.qemu_arm import RECIPE as ARM
+from harness.images.qemu_arm import make_arm_qemu
 from harness.images.qemu_build import QemuBuild
 from harness.step import step
 
 KINDS = ("probe", "kernel", "host", "guest", "qemu")
 """What can be built by name, in an order in which each has what it needs."""
 
-BY_NAME_ONLY = ("ap-host",)
-"""What is built only when it is named: another machine's, and large."""
+BY_NAME_ONLY = ("ap-host", ARM)
+"""What is built only when it is named: other machines', and large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,11 @@ def build(
             found_kernel = found_kernel or images.kernel(source)
         label, path = _build_one(images, kind, found_kernel, qemu)
         yield BuiltImage(kind, label, path, path.stat().st_size, time.monotonic() - began)
+    if ARM in kinds:
+        began = time.monotonic()
+        arm = make_arm_qemu(qemu, images.workshop)
+        disk, seconds = arm.pack().erofs, time.monotonic() - began
+        yield BuiltImage(ARM, f"{arm.label} {arm.version}", disk, disk.stat().st_size, seconds)
     if "ap-host" in kinds:
         yield from _build_ap_host(images, source)
 

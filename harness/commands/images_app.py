@@ -48,7 +48,7 @@ def _build(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="probe, kernel, host, guest, qemu (all of these), ap-host.",
+            help="probe, kernel, host, guest, qemu (all of these), ap-host, qemu-aarch64.",
         ),
     ] = None,
     kernel: Annotated[

@@ -1,11 +1,11 @@
-"""What came of something that QEMU may refuse: a start, or a hot-add."""
+"""What came of something that QEMU may refuse: a start, a hot-add, what a guest does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.errors import LaunchFailed, QmpFailed
+from harness.errors import LaunchFailed, MachineDied, QmpFailed
 from harness.machine.command import Device
 from harness.machine.machine import Machine
 
@@ -43,4 +43,19 @@ def outcome_of_hot_add(machine: Machine, device: Device) -> Outcome:
     except QmpFailed as error:
         orderly = error.error_class == "GenericError"
         return Outcome(accepted=False, said=error.summary + "\n" + error.seen, orderly=orderly)
+    return ACCEPTED
+
+
+def outcome_of_doing(
+    machine: Machine, act: Callable[[], object], *, timeout: float = 10
+) -> Outcome:
+    """Do something to a running machine that may end it over that.
+
+    :param timeout: seconds for QEMU to be gone after the connection to it ended.
+    """
+    try:
+        act()
+    except MachineDied:
+        status = machine.wait_end(timeout=timeout)
+        return Outcome(accepted=False, said=machine.stderr(), orderly=status == 1)
     return ACCEPTED

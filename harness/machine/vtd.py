@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
+from harness.machine.qtest import Qtest
 from harness.model.pci import Bdf
 from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.refusals import RefusalCase
@@ -29,6 +30,9 @@ SAME_SLOT = (
 
 MEMORY_MIB = 16
 """No guest runs in these machines; an assigned device pins all of it at the start."""
+
+_GLOBAL_COMMAND = 0x18
+_SET_ROOT_TABLE, _TRANSLATE = 1 << 30, 1 << 31
 
 ALONE = Device("edu", "alone", "pcie.0", "0xc")
 """The only edu: its own address space is called by the driver's name."""
@@ -113,6 +117,15 @@ def set_bus_master(machine: Machine, bdf: Bdf, *, on: bool) -> None:
     register = bdf.device << 11 | bdf.function << 8 | 0x04
     machine.qmp.hmp(f"o /w 0xcf8 {0x8000_0000 | register:#x}")
     machine.qmp.hmp(f"o /h 0xcfc {0x4 if on else 0:#x}")
+
+
+def enable_translation(qtest: Qtest) -> None:
+    """Turn translation on as a driver would, with a root table of zeros: no DMA is mapped.
+
+    The machine is new: its memory is zero, and so is the address of the table (VT-d 11.4.4).
+    """
+    for command in (_SET_ROOT_TABLE, _TRANSLATE):
+        qtest.write(REGISTERS_BASE + _GLOBAL_COMMAND, command)
 
 
 def traced(machine: Machine) -> tuple[TraceEvent, ...]:
