@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from harness.commands.groups import GROUPS
+from harness.commands.mutants_app import EPILOG as MUTANTS_EPILOG
+from harness.commands.mutants_app import mutants
 from harness.commands.shapes_app import EPILOG as SHAPES_EPILOG
 from harness.commands.shapes_app import shapes
 from harness.errors import ConfigError, HarnessError, MissingPackage
@@ -387,6 +389,7 @@ def _bench(
 
 
 app.command("shapes", epilog=SHAPES_EPILOG)(shapes)
+app.command("mutants", epilog=MUTANTS_EPILOG)(mutants)
 
 for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)

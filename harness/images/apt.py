@@ -23,6 +23,9 @@ from harness.images.tools import (
 Progress = Callable[[str, float], None]
 """Called with what is going on and how much of it is done, percent."""
 
+_BASE = {"experimental": "sid", "rc-buggy": "sid"}
+"""Suites that hold only what another one does not, and that other one."""
+
 _OFFLINE = (
     "Temporary failure resolving",
     "Could not resolve",
@@ -63,6 +66,8 @@ class Apt:
     """Packages to take as installed."""
     progress: Progress | None = None
     architecture: str = "amd64"
+    kind: str = "deb"
+    """``deb``: packages; ``deb-src``: what they are built from."""
 
     def write_settings(self) -> None:
         """Make the directories and write the settings, if they are not so already."""
@@ -84,9 +89,10 @@ class Apt:
             options.append("trusted=yes")
         if self.mirror.keyring is not None:
             options.append(f"signed-by={self.mirror.keyring}")
-        suites = [self.suite.removesuffix("-backports"), self.suite]
+        suites = [_BASE.get(self.suite, self.suite.removesuffix("-backports")), self.suite]
         return "".join(
-            f"deb [{' '.join(options)}] {uri} {suite} main\n" for suite in dict.fromkeys(suites)
+            f"{self.kind} [{' '.join(options)}] {uri} {suite} main\n"
+            for suite in dict.fromkeys(suites)
         )
 
     def _configuration(self) -> str:
@@ -98,10 +104,15 @@ class Apt:
         return f"Package: *\nPin: release n={self.suite}\nPin-Priority: 990\n"
 
     def run(
-        self, words: Sequence[str], purpose: str, options: Mapping[str, Path] | None = None
+        self,
+        words: Sequence[str],
+        purpose: str,
+        options: Mapping[str, Path] | None = None,
+        cwd: Path | None = None,
     ) -> str:
         """Run apt-get with our settings and return what it printed.
 
+        :param cwd: where it works; that is where it puts what a package is built from.
         :raise ImageError: it failed; `Outdated` if the lists are.
         """
         read_end, write_end = os.pipe()
@@ -119,6 +130,7 @@ class Apt:
                     stderr=complaint,
                     env=tool_environment(_without_apt_config()),
                     pass_fds=[write_end],
+                    cwd=cwd,
                 )
             except FileNotFoundError as error:
                 os.close(read_end)

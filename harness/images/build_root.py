@@ -34,12 +34,17 @@ _DROP = (
 )  # fmt: skip
 
 _MOUNT_AND_ENTER = """\
-mount --rbind /dev "$1/dev" && mount --bind "$2" "$1/work" || exit
+mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" || exit
+mount --bind "$2" "$1/work" || exit
 root=$1; shift 2
 exec chroot "$root" "$@"
 """
 
-_CLEAN = ("/usr/bin/env", "-i", f"--chdir={WORK}", "PATH=/usr/bin:/bin", "LC_ALL=C")
+# The tree must stay what it is: root may write to it whatever its modes say.
+_CLEAN = (
+    "/usr/bin/env", "-i", f"--chdir={WORK}", "PATH=/usr/bin:/bin", "LC_ALL=C",
+    "PYTHONDONTWRITEBYTECODE=1",
+)  # fmt: skip
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "urandom": (1, 9)}
 """Numbers of devices (Documentation/admin-guide/devices.txt)."""
@@ -86,8 +91,10 @@ class BuildRoot:
             remove_tree(copy)
 
 
-def obtain_build_root(workshop: Workshop, tools: PackageSet) -> BuildRoot:
-    """Return the tree with the packages *tools*."""
+def obtain_build_root(
+    workshop: Workshop, tools: PackageSet, name: str = "s390x-tools"
+) -> BuildRoot:
+    """Return the tree with the packages *tools*; *name* is what the store calls it."""
 
     def build(into: Path, packages: Sequence[Package]) -> None:
         unpack(packages, into)
@@ -99,7 +106,7 @@ def obtain_build_root(workshop: Workshop, tools: PackageSet) -> BuildRoot:
             if not os.path.lexists(into / "usr/bin" / name):
                 (into / "usr/bin" / name).symlink_to(target)
 
-    artifact = workshop.obtain("s390x-tools", {"drop": " ".join(_DROP)}, build, tools)
+    artifact = workshop.obtain(name, {"drop": " ".join(_DROP)}, build, tools)
     return BuildRoot(artifact.dir, artifact.key)
 
 
@@ -123,7 +130,7 @@ def _namespaces() -> tuple[str, ...] | None:
     if os.geteuid() == 0:
         return None
     raise ImageError(
-        "compilers for s390x cannot be started: this user may not have namespaces",
+        "compilers of another system cannot be started: this user may not have namespaces",
         seen=said,
         hint="sysctl kernel.unprivileged_userns_clone=1 (and, where AppArmor forbids it, "
         "kernel.apparmor_restrict_unprivileged_userns=0), or build this image once as root",

@@ -139,7 +139,8 @@ class Store:
         if not problems:
             return artifact
         with step("%s %s is damaged, it is made again: %s", name, key, problems[0]):
-            log.warning("%s %s is damaged and is made again: %s", name, key, "; ".join(problems))
+            said = "; ".join([*problems[:5], *(["…"] if len(problems) > 5 else [])])
+            log.warning("%s %s is damaged and is made again: %s", name, key, said)
             with contextlib.suppress(FileNotFoundError):
                 self._move_away(artifact)
         return None

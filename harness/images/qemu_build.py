@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import ConfigError, LaunchFailed, MissingPackage
-from harness.images.cache import Artifact, hash_file, key_of
+from harness.images.cache import hash_file, key_of
 from harness.images.debian import Package, unpack
 from harness.images.libraries import LIBRARIES, LOADER, is_dynamic, needed_libraries
 from harness.images.pack import make_erofs
 from harness.images.qemu_features import QemuFeatures, add_fact, ask, read_facts
-from harness.images.qemu_pack import MOUNT_POINT, Parts, Start, collect, start_of
+from harness.images.qemu_firmware import obtain_firmware
+from harness.images.qemu_mutant import MUTANT, SOURCE, obtain_built
+from harness.images.qemu_pack import PackedQemu, Parts, Start, collect, start_of
 from harness.images.recipe import QemuRecipe, load_recipe
 from harness.images.workshop import Workshop
 from harness.model.version import QemuVersion
@@ -24,39 +26,6 @@ from harness.model.version import QemuVersion
 __all__ = ["PackedQemu", "QemuBuild", "QemuFeatures"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PackedQemu:
-    """A build as one self-contained tree and as a disk with that tree."""
-
-    artifact: Artifact
-    program: str
-
-    @property
-    def dir(self) -> Path:
-        """Return the artifact's directory: ``qemu.erofs`` and ``tree/``."""
-        return self.artifact.dir
-
-    @property
-    def erofs(self) -> Path:
-        """Return the disk, to be mounted at ``/opt/qemu``."""
-        return self.artifact.dir / "qemu.erofs"
-
-    @property
-    def tree(self) -> Path:
-        """Return the tree for use on this machine."""
-        return self.artifact.dir / "tree"
-
-    @property
-    def argv_prefix(self) -> tuple[str, ...]:
-        """Return how it is started where the disk is mounted at ``/opt/qemu``."""
-        return start_of(MOUNT_POINT, self.program).argv_prefix
-
-    @property
-    def env(self) -> Mapping[str, str]:
-        """Return the variables it needs there."""
-        return start_of(MOUNT_POINT, self.program).env
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +56,9 @@ class QemuBuild:
     ) -> QemuBuild:
         """Return the build that *spec* names, after asking it for its version.
 
-        :param spec: ``system``, ``debian:SUITE``, or the path of a binary or of a build
-            directory that has one.
+        :param spec: ``system``, ``debian:SUITE``, ``source:SUITE`` (built here from Debian's
+            source), ``mutant:NAME`` (the same, broken on purpose), or the path of a binary or
+            of a build directory that has one.
         :param recipe_name: ``qemu``, or ``qemu-s390x`` for a QEMU of that target.
         :raise ConfigError: there is no such file, it cannot be executed, it is no QEMU.
         :raise LaunchFailed: it dies at start; carries what it said.
@@ -96,7 +66,11 @@ class QemuBuild:
         """
         workshop = workshop or Workshop()
         recipe = load_recipe(QemuRecipe, recipe_name)
-        make = _debian if spec.startswith("debian:") else _local
+        make = _local
+        if spec.startswith("debian:"):
+            make = _debian
+        elif spec.startswith((SOURCE, MUTANT)):
+            make = _built
         return replace(make(spec, workshop, recipe), recipe=recipe_name)
 
     def pack(self) -> PackedQemu:
@@ -133,11 +107,18 @@ def _debian(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
         shutil.rmtree(unpacked)
 
     artifact = workshop.obtain("qemu", {"recipe": _packing(recipe)}, build, wanted)
-    packed = PackedQemu(artifact, recipe.program)
+    return _of_packed(spec, PackedQemu(artifact, recipe.program), workshop)
+
+
+def _built(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
+    return _of_packed(spec, obtain_built(spec, workshop), workshop)
+
+
+def _of_packed(spec: str, packed: PackedQemu, workshop: Workshop) -> QemuBuild:
     return _finish(
-        spec, start_of(packed.tree, recipe.program), artifact.key, workshop,
+        spec, start_of(packed.tree, packed.program), packed.artifact.key, workshop,
         data_dirs=(packed.tree / "share/qemu",),
-        binary=packed.tree / "bin" / recipe.program, packed=packed,
+        binary=packed.tree / "bin" / packed.program, packed=packed,
     )  # fmt: skip
 
 
@@ -150,7 +131,7 @@ def _local(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
         # It finds them by itself; only pc-bios of a source tree has to be pointed at.
         words = [word for d in data_dirs if d.name == "pc-bios" for word in ("-L", str(d))]
     else:
-        directory = _debian_firmware(workshop, recipe)
+        directory = obtain_firmware(workshop, recipe)
         log.info("QEMU %s has no %s, it gets Debian's", spec, recipe.essential)
         data_dirs = (*data_dirs, directory)
         words = [word for d in data_dirs for word in ("-L", str(d))]
@@ -192,7 +173,7 @@ def _find_binary(spec: str, program: str, package: str) -> Path:
     if path.is_dir():
         inside = [path / program, path / "build" / program, path / "bin" / program]
         path = next((p for p in inside if p.is_file()), path)
-    hint = "give system, debian:SUITE, a binary, or a build directory"
+    hint = "give system, debian:SUITE, source:SUITE, a binary, or a build directory"
     if not path.exists():
         raise ConfigError(f"QEMU {spec}: there is no such file", hint=hint)
     if path.is_dir():
@@ -250,21 +231,6 @@ def _data_dirs(build: QemuBuild) -> tuple[Path, ...]:
     beside = build.binary.resolve().parent
     found += [beside / "pc-bios", beside.parent / "pc-bios"]
     return tuple(dict.fromkeys(path for path in found if path.is_dir()))
-
-
-def _debian_firmware(workshop: Workshop, recipe: QemuRecipe) -> Path:
-    def build(into: Path, packages: Sequence[Package]) -> None:
-        unpacked = into / "unpacked"
-        unpack(packages, unpacked)
-        for directory in (unpacked / "usr/share/qemu", unpacked / "usr/share/seabios"):
-            for pattern in recipe.firmware:
-                for path in directory.glob(pattern):
-                    if path.is_file():
-                        shutil.copyfile(path, into / path.name)
-        shutil.rmtree(unpacked)
-
-    inputs = {"firmware": " ".join(recipe.firmware)}
-    return workshop.obtain("qemu-firmware", inputs, build, recipe.firmware_debian).dir
 
 
 def _pack_local(build: QemuBuild) -> PackedQemu:

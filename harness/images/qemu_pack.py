@@ -16,12 +16,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from harness.errors import ImageError
+from harness.images.cache import Artifact
 from harness.images.libraries import LOADER, needed_libraries
 from harness.images.recipe import QemuRecipe
 
@@ -67,6 +68,39 @@ def start_of(tree: Path, program: str, loader: str = LOADER) -> Start:
         ),
         {"QEMU_MODULE_DIR": f"{tree}/modules"},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PackedQemu:
+    """A build as one self-contained tree and as a disk with that tree."""
+
+    artifact: Artifact
+    program: str
+
+    @property
+    def dir(self) -> Path:
+        """Return the artifact's directory: ``qemu.erofs`` and ``tree/``."""
+        return self.artifact.dir
+
+    @property
+    def erofs(self) -> Path:
+        """Return the disk, to be mounted at ``/opt/qemu``."""
+        return self.artifact.dir / "qemu.erofs"
+
+    @property
+    def tree(self) -> Path:
+        """Return the tree for use on this machine."""
+        return self.artifact.dir / "tree"
+
+    @property
+    def argv_prefix(self) -> tuple[str, ...]:
+        """Return how it is started where the disk is mounted at ``/opt/qemu``."""
+        return start_of(MOUNT_POINT, self.program).argv_prefix
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Return the variables it needs there."""
+        return start_of(MOUNT_POINT, self.program).env
 
 
 def collect(parts: Parts, recipe: QemuRecipe, into: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.images.cache import Artifact, Store, key_of
 from harness.images.debian import DebianSuite, Package, Progress
+from harness.images.debian_source import DebianSources
 from harness.images.mirror import Mirror
 from harness.images.packages import MACHINE_ARCHITECTURE, Selected
 from harness.images.recipe import PackageSet
@@ -81,6 +82,28 @@ class Workshop:
             name,
             inputs=inputs,
             packages={_name_of(one): one.version for one in chosen},
+        )
+        self.store.remember(recipe, key)
+        return artifact
+
+    def obtain_source(self, suite: str, package: str) -> Artifact:
+        """Return the files that Debian builds *package* of *suite* from.
+
+        :raise ImageError: the mirror has no such source, or cannot be reached.
+        """
+        recipe = key_of(BUILDER, "source", suite, package)
+        key = None if self._refresh else self.store.recall(recipe)
+        found = self.store.find("source", key) if key else None
+        if found is not None:
+            return found
+        archive = DebianSources(suite, self._mirror, progress=self._progress)
+        files = archive.resolve(package)
+        key = key_of(recipe, *(f"{one.name} {one.sha256}" for one in files))
+        artifact = self.store.obtain(
+            key,
+            lambda into: archive.fetch(package, files, into),
+            "source",
+            inputs={"suite": suite, "package": package},
         )
         self.store.remember(recipe, key)
         return artifact

@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> BuildRoot:
     tree = tmp_path / "tree"
     (tree / "usr/bin").mkdir(parents=True)
     (tree / "bin").symlink_to("usr/bin")
-    for name in ("lib64", "dev", "work"):
+    for name in ("lib64", "dev", "proc", "work"):
         (tree / name).mkdir()
     for name in ("env", "cat", "sh"):
         program = Path(shutil.which(name) or name).resolve()
