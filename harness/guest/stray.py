@@ -7,6 +7,7 @@ Below a vIOMMU that no driver has set up for the function, that fetch would faul
 from __future__ import annotations
 
 from harness.guest.system import System
+from harness.guest.vfio_driver import VfioDriver
 from harness.model.pci import Bdf
 from harness.wait import wait_until
 
@@ -35,4 +36,19 @@ def stray_write(system: System, bdf: Bdf, address: int, *, master: bool = True) 
         f"{system.name}: DMA engine of {bdf} idle",
         lambda: not int(system.probe("mem", "read", path, _COMMAND)["last"], 0) & _RUN,
         timeout=10,
+    )
+
+
+def stray_write_of(driver: VfioDriver, address: int, *, timeout: float = 10) -> None:
+    """Let the edu that *driver* drives write 4 bytes of zero to *address*.
+
+    Returns when its engine is idle.
+    """
+    for register, value in ((_SOURCE, _BUFFER), (_TARGET, address), (_COUNT, 4)):
+        driver.write(0, register, value, width=8)
+    driver.write(0, _COMMAND, _RUN | _TO_PCI, width=8)
+    wait_until(
+        f"DMA engine of {driver.bdf} idle",
+        lambda: not driver.read(0, _COMMAND) & _RUN,
+        timeout=timeout,
     )

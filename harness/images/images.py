@@ -13,6 +13,7 @@ from harness.images.ap_programs import obtain_ap_programs
 from harness.images.ap_recipe import ApHostRecipe
 from harness.images.cache import Store
 from harness.images.debian import Progress
+from harness.images.dpdk import Dpdk, obtain_dpdk
 from harness.images.guest import obtain_guest
 from harness.images.host import obtain_host_initrd, obtain_host_root
 from harness.images.kernel import BuiltKernel, obtain_kernel
@@ -126,6 +127,11 @@ class Images:
         """Return the AP host; see `obtain_ap_host`."""
         require_packages()
         return obtain_ap_host(self.workshop, source, qemu=qemu, inner_qemu=inner_qemu)
+
+    def dpdk(self) -> Dpdk:
+        """Return the disk with DPDK's testpmd; only for tests of drivers in user space."""
+        require_packages()
+        return obtain_dpdk(self.workshop)
 
     def probe(self) -> Path:
         """Return the static C program that touches devices."""

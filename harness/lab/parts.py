@@ -13,6 +13,7 @@ from harness.host.accelerator import Accelerator, confirm_by_boot, probe_acceler
 from harness.host.host import GuestFiles, PlacedQemu
 from harness.host.virtual_spec import TEST_DEVICES, HostFiles, nested_spec
 from harness.images.ap_host import ApHostImage
+from harness.images.dpdk import Dpdk
 from harness.images.images import GuestImage, HostImage, Images, KernelImage, KernelSource
 from harness.images.qemu_build import QemuBuild
 from harness.machine.launch import Launch
@@ -78,6 +79,11 @@ class Parts:
             qemu=self.settings.l0_qemu,
             inner_qemu=debian_suite(self.settings.qemu),
         )
+
+    @cached_property
+    def dpdk(self) -> Dpdk:
+        """DPDK's testpmd; only for those who test drivers in user space."""
+        return self.images.dpdk()
 
     def gather(self) -> None:
         """Make everything now, with what is missing built and shown."""
