@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from harness.model import sriov
 from harness.model.pci import Bdf, PciFunction, PciId
 
 PF: Final = PciId(0x8086, 0x37C8)
@@ -34,22 +35,9 @@ _FLR: Final = 1 << 28
 _FATAL = re.compile(r"c6xxvf (\S+): Fatal error received from PF (0x[0-9a-f]+)")
 
 
-def virtual_functions(
-    physical: Bdf,
-    count: int = TOTAL_VFS,
-    *,
-    first: int = FIRST_VF_OFFSET,
-    stride: int = VF_STRIDE,
-) -> tuple[Bdf, ...]:
-    """Return where the virtual functions of *physical* are (PCIe 6.0, 9.2.1.2).
-
-    :param first: First VF Offset of the SR-IOV capability.
-    """
-    found = []
-    for number in range(count):
-        routing = physical.source_id + first + number * stride
-        found.append(Bdf(physical.domain, routing >> 8, routing >> 3 & 0x1F, routing & 7))
-    return tuple(found)
+def virtual_functions(physical: Bdf, count: int = TOTAL_VFS) -> tuple[Bdf, ...]:
+    """Return where the virtual functions of *physical* are."""
+    return sriov.virtual_functions(physical, count, first=FIRST_VF_OFFSET, stride=VF_STRIDE)
 
 
 def has_flr(function: PciFunction) -> bool:

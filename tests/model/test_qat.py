@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model import qat
+from harness.model import qat, sriov
 from harness.model.pci import Bdf, Capability, PciFunction
 
 PF = Bdf.parse("0000:85:00.0")
@@ -25,7 +25,7 @@ def test_sixteen_functions_are_in_two_slots() -> None:
 
 
 def test_functions_of_another_card_may_be_on_the_next_bus() -> None:
-    found = qat.virtual_functions(Bdf.parse("02:00.1"), 2, first=384, stride=2)
+    found = sriov.virtual_functions(Bdf.parse("02:00.1"), 2, first=384, stride=2)
 
     assert [str(bdf) for bdf in found] == ["0000:03:10.1", "0000:03:10.3"]
 
