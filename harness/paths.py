@@ -92,6 +92,13 @@ def recipes_dir() -> Path:
     return packaged if packaged.is_dir() else here.parent / "images"
 
 
+def profiles_dir() -> Path:
+    """Return the device profiles: package data when installed, ``profiles/`` in a checkout."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "profiles"
+    return packaged if packaged.is_dir() else here.parent / "profiles"
+
+
 def _directory(own: str, xdg: str, fallback: str) -> Path:
     if os.environ.get(own):
         return Path(os.environ[own])

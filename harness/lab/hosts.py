@@ -31,7 +31,7 @@ from harness.host.virtual_spec import INTEL_IOMMU, TEST_DEVICES, virtual_host_sp
 from harness.images.cache import hash_file
 from harness.lab.parts import Parts, check_host_word
 from harness.lab.states import Rung, States
-from harness.machine.command import Device, MachineSpec
+from harness.machine.command import Device, Disk, MachineSpec
 from harness.machine.machine import Machine
 from harness.machine.saved_state import Method
 from harness.model.pattern import pattern
@@ -72,6 +72,7 @@ def open_virtual(
     devices: Sequence[str] | None = None,
     emulated: Sequence[Device] = (),
     objects: Sequence[str] = (),
+    disks: Sequence[Disk] = (),
     timeout: float = 180,
 ) -> VirtualHost:
     """Open a virtual host with every test device the lab's QEMU has.
@@ -87,6 +88,7 @@ def open_virtual(
     :param devices: names of the test devices that it has; None: all.
     :param emulated: further devices, there from the start.
     :param objects: values of ``-object`` that they need.
+    :param disks: block backends that they need.
     """
     names = parts.devices if devices is None else tuple(devices)
     disk = evidence / "nvme.img"
@@ -103,7 +105,11 @@ def open_virtual(
             append=append,
             ssh_port=ssh_port,
         )
-        return replace(spec.adding(*emulated), objects=(*spec.objects, *objects))
+        return replace(
+            spec.adding(*emulated),
+            objects=(*spec.objects, *objects),
+            disks=(*spec.disks, *disks),
+        )
 
     if wanted != OFF:
         stay = [name for name in names if not TEST_DEVICES[name].comes_late]

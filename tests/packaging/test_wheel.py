@@ -89,9 +89,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_library_suites_and_recipes(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     recipes = {"harness/recipes" + name.removeprefix("images") for name in sources("images")}
+    profiles = {f"harness/{name}" for name in sources("profiles")}
 
     assert {name for name in names if ".dist-info/" not in name} == (
-        sources("harness", "suites") | recipes
+        sources("harness", "suites") | recipes | profiles
     )
     assert "harness/recipes/packages.txt" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
@@ -101,7 +102,7 @@ def test_sdist_holds_all_that_a_developer_needs(tmp_path: Path) -> None:
     with tarfile.open(build("sdist", tmp_path)) as archive:
         members = {member.name.partition("/")[2]: member for member in archive}
 
-    wanted = sources("harness", "suites", "images", "tests", "docs")
+    wanted = sources("harness", "suites", "images", "profiles", "tests", "docs")
     wanted |= {"trapline", "pyproject.toml", "conftest.py", "README.md", "LICENSE", ".ci/run"}
     assert not wanted - set(members)
     assert members["trapline"].mode & 0o111
@@ -121,6 +122,10 @@ def test_installed_package_finds_its_own_recipes(installed: Path, tmp_path: Path
     recipes = Path(said.strip())
     assert recipes.is_relative_to(installed)
     assert (recipes / "packages.txt").is_file()
+
+
+def test_installed_command_has_the_profiles(installed: Path, tmp_path: Path) -> None:
+    assert "qat-c62x" in run(installed / "bin/trapline", "profile", "list", cwd=tmp_path)
 
 
 def test_installed_command_has_no_tests_of_its_own(installed: Path, tmp_path: Path) -> None:
