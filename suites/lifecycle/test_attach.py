@@ -1,7 +1,7 @@
 """Attaching, detaching, and what QEMU says when it will not."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,6 +12,7 @@ from harness.lab.assigned import Assigned
 from harness.lab.nested import Nested
 from harness.machine.command import Device
 from harness.machine.machine import Machine
+from harness.model.address import AddressRange
 from harness.model.memory_map import MemoryMap
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Attempt, Free, Launch, Refusal, RefusedCommand
@@ -194,9 +195,19 @@ def test_machine_that_could_migrate_is_noticed(
 # -- coming and going -------------------------------------------------------------------------
 
 
-def check_gone(name: str, found: MemoryMap) -> None:
-    """No view has a row of the device."""
+def windows_of(assigned: Assigned) -> list[AddressRange]:
+    """Return where its memory BARs decode."""
+    return [assigned.window(bar.index) for bar in assigned.function.bars if bar.is_memory]
+
+
+def check_gone(name: str, windows: Collection[AddressRange], found: MemoryMap) -> None:
+    """No view has a row of the device, and nobody answers where its BARs were.
+
+    What is left of a device that is gone has no owner any more: the rows of its BARs are looked
+    for by where they were.
+    """
     rows = [row for view in found for row in view.owned_by(name)]
+    rows += [row for window in windows for row in found.memory.covering(window)]
     assert not rows, rows
 
 
@@ -206,13 +217,14 @@ def check_gone(name: str, found: MemoryMap) -> None:
 def test_unplugged_device_leaves_the_map(assigned: Assigned) -> None:
     """``device_del`` ends with DEVICE_DELETED (id and path); no row of the device is left."""
     before = assigned.machine.qmp.mark()
+    windows = windows_of(assigned)
 
     with assigned.unplugged():
         found = assigned.memory_map()
 
     said = assigned.machine.qmp.wait_event("DEVICE_DELETED", timeout=1, since=before)
     assert said == {"device": "nvme", "path": "/machine/peripheral/nvme"}
-    check_gone("nvme", found)
+    check_gone("nvme", windows, found)
 
 
 @only("nvme")
@@ -220,7 +232,17 @@ def test_unplugged_device_leaves_the_map(assigned: Assigned) -> None:
 def test_device_that_stays_is_noticed(assigned: Assigned) -> None:
     """The check fails while the device is plugged."""
     with must_fail():
-        check_gone("nvme", assigned.memory_map())
+        check_gone("nvme", [], assigned.memory_map())
+
+
+@only("nvme")
+@pytest.mark.negative_control("LIF-20")
+def test_bars_that_nobody_owns_are_noticed(assigned: Assigned) -> None:
+    """The check fails on a map in which the rows of the device are there without an owner."""
+    orphaned = assigned.memory_map().altered(lambda row: replace(row, owner=None))
+
+    with must_fail():
+        check_gone("nvme", windows_of(assigned), orphaned)
 
 
 def check_accepted(said: str) -> None:

@@ -13,6 +13,7 @@ from harness.model.memory_map import Kind, MemoryMap, Region
 from harness.model.vfio.mapping import VfioOptions
 from harness.testing import must_fail
 from suites.vfio_pci.layout import Row, check_layout
+from suites.vfio_pci.test_map import check_table_is_trapped
 
 
 @pytest.fixture
@@ -40,6 +41,28 @@ def test_a_device_mapped_otherwise_is_noticed(zoo: Nested, found: MemoryMap, nam
     """The map is not the one of a device that may not be mapped."""
     with must_fail():
         check_map(zoo, name, found, VfioOptions(no_mmap=True))
+
+
+WITH_MSIX = ("nvme-exclusive", "nvme-pages", "xhci", "virtio-rng", "megasas")
+
+
+@pytest.mark.parametrize("name", WITH_MSIX)
+@pytest.mark.rule("MAP-02", "NM-08")
+def test_msix_tables_are_trapped(zoo: Nested, found: MemoryMap, name: str) -> None:
+    """The table is trapped before any driver is there, wherever and how long it is.
+
+    A guest whose tables are given away loses its interrupts and may never come up: this is seen
+    with firmware alone.
+    """
+    check_table_is_trapped(zoo.assigned[name], found)
+
+
+@pytest.mark.parametrize("name", WITH_MSIX)
+@pytest.mark.negative_control("MAP-02", "NM-08")
+def test_tables_given_away_are_noticed(zoo: Nested, found: MemoryMap, name: str) -> None:
+    """A map in which mapped is trapped, and trapped is mapped, fails the check."""
+    with must_fail():
+        check_table_is_trapped(zoo.assigned[name], found.altered(the_other_way))
 
 
 EXCLUSIVE: list[Row] = [(0x0, 0x1FFF, "ramd", "BAR 0 mmaps[0]", True)]
