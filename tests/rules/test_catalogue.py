@@ -21,7 +21,7 @@ COUNTS = {
     "I": {"LIF": 34, "IFD": 10},
     "J": {"RST": 16},
     "K": {"MIG": 9},
-    "L": {"SRV": 31},
+    "L": {"SRV": 33},
     "M": {"QAT": 24},
     "N": {"NST": 24, "EDU": 10, "KUT": 3, "LST": 7},
     "O": {"UIO": 8},
@@ -43,8 +43,8 @@ check = "S"
 """
 
 
-def test_there_are_447_rules() -> None:
-    assert len(load_rules()) == 447
+def test_there_are_as_many_rules_as_are_counted_here() -> None:
+    assert len(load_rules()) == sum(sum(series.values()) for series in COUNTS.values())
 
 
 def test_every_section_has_the_rules_it_had_when_it_was_written() -> None:
