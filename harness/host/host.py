@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -127,6 +127,27 @@ class Host(System):
             yield
         finally:
             self.write_text(f"{driver}/bind", str(bdf))
+
+    @contextlib.contextmanager
+    def parameter(self, module: str, name: str, value: str) -> Iterator[None]:
+        """Have the parameter *name* of a kernel module at *value* while inside."""
+        path = f"/sys/module/{module}/parameters/{name}"
+        before = self.read_text(path).strip()
+        self.write_text(path, value)
+        try:
+            yield
+        finally:
+            self.write_text(path, before)
+
+    @contextlib.contextmanager
+    def starting_by(self, *words: str) -> Iterator[None]:
+        """Start every QEMU by the program *words*, which becomes it, while inside."""
+        before = self.qemu
+        self.qemu = replace(before, argv_prefix=(*words, *before.argv_prefix))
+        try:
+            yield
+        finally:
+            self.qemu = before
 
     def launch(self, spec: MachineSpec, *, evidence: Path, timeout: float = 120) -> Machine:
         """Start the QEMU under test with *spec*.

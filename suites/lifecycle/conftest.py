@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
 
 from harness.host.host import Host
 from harness.host.virtual_spec import nested_spec
+from harness.lab.bare import Bare, bare_machine
 from harness.machine.command import Device, MachineSpec
+from harness.model.pci import PciFunction
 
 
 def spec_with(host: Host, *devices: Device, name: str = "attach") -> MachineSpec:
     """Return a machine with *devices* that executes nothing."""
-    spec = nested_spec(accel=host.accelerator.option, assigned=devices, name=name)
+    # All of its memory is pinned for its devices: what it has of it takes time.
+    spec = nested_spec(accel=host.accelerator.option, assigned=devices, memory_mib=64, name=name)
     return replace(spec, paused=True)
+
+
+class StartBare(Protocol):
+    """Starts a machine that executes nothing; see `bare`."""
+
+    def __call__(self, *devices: Device, name: str = "bare", words: Sequence[str] = ()) -> Bare:
+        """Return it."""
+
+
+@pytest.fixture
+def bare(host: Host, evidence: Path) -> Iterator[StartBare]:
+    """Start a machine whose registers the test writes; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(*devices: Device, name: str = "bare", words: Sequence[str] = ()) -> Bare:
+            place = evidence / name
+            place.mkdir()
+            return stack.enter_context(
+                bare_machine(host, *devices, evidence=place, name=name, words=words)
+            )
+
+        yield start
+
+
+def on_root_bus(name: str, slot: int, function: PciFunction, **options: str | bool) -> Device:
+    """Return the device that assigns *function* in *slot* of the root bus."""
+    device = Device("vfio-pci", name, "pcie.0", f"{slot:#x}", {"host": str(function.bdf)})
+    return device.having(**options)
 
 
 def check_any(said: str, *words: str) -> None:

@@ -1,6 +1,7 @@
 """What the host must have for an assignment, and what is said where it has not."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,99 @@ def test_mappings_that_suffice_are_noticed(host: Host, free: Free, attach: Attac
 
     with must_fail():
         check_said(said, *NO_SPACE)
+
+
+# -- no IOMMU backend ------------------------------------------------------------------------
+
+TYPE1 = "vfio_iommu_type1"
+
+
+@pytest.fixture
+def no_backend(virtual_host: VirtualHost, free: Free) -> Iterator[VirtualHost]:
+    """A host without the module that programs IOMMUs."""
+    free("nvme")
+    if not virtual_host.exists(f"/sys/module/{TYPE1}/initstate"):
+        pytest.skip(f"{TYPE1} is built in: a kernel that has it as a module would enable this")
+    virtual_host.run(f"rmmod {TYPE1}")
+    try:
+        yield virtual_host
+    finally:
+        virtual_host.run(f"modprobe {TYPE1}")
+
+
+def check_no_model(host: Host, said: str, group: int | None) -> None:
+    """QEMU found no way to use an IOMMU for the group."""
+    prefix = f"failed to setup container for group {group}: "
+    check_said(said, f"{prefix}No available IOMMU models")
+
+
+@pytest.mark.full
+@pytest.mark.rule("LIF-12")
+def test_a_host_without_backend_is_refused(
+    no_backend: VirtualHost, free: Free, attach: Attach
+) -> None:
+    """Without vfio_iommu_type1 a container has no IOMMU model, and QEMU says of which group."""
+    function = free("nvme")
+
+    check_no_model(no_backend, attach(no_backend, function.bdf), function.iommu_group)
+
+
+@pytest.mark.full
+@pytest.mark.negative_control("LIF-12")
+def test_another_container_failure_is_noticed(
+    no_container: VirtualHost, free: Free, attach: Attach
+) -> None:
+    """Without the container node another reason is given."""
+    function = free("nvme")
+    said = attach(no_container, function.bdf)
+
+    with must_fail():
+        check_no_model(no_container, said, function.iommu_group)
+
+
+# -- locked memory ---------------------------------------------------------------------------
+
+MIB = 1 << 20
+
+
+def limited(host: Host, mib: int) -> AbstractContextManager[None]:
+    """Have QEMU started with a limit of *mib* of locked memory while inside.
+
+    In a user namespace of its own, so that CAP_IPC_LOCK, which root has, does not lift it.
+    """
+    limit = f'ulimit -l {mib * 1024} && exec unshare -U -r "$0" "$@"'
+    return host.starting_by("sh", "-c", limit)
+
+
+def check_too_much(said: str, log: str, mib: int) -> None:
+    """QEMU could not map all RAM, and the kernel logged that it was too much to pin."""
+    check_said(said, "dma_map(", "= -12 (Cannot allocate memory)")
+    check_said(log, f"vfio_pin_pages_remote: RLIMIT_MEMLOCK ({mib * MIB}) exceeded")
+
+
+SMALL, LARGE = 32, 1024
+"""MiB; the machine has 64 MiB of RAM."""
+
+
+@pytest.mark.full
+@pytest.mark.rule("LIF-14")
+@pytest.mark.negative_control("LIF-14")
+def test_all_memory_is_pinned(host: Host, free: Free, attempt: Attempt) -> None:
+    """A machine that may lock less memory than it has is refused; one that may lock all is not."""
+    spec = spec_with(host, assigned_device("nvme", str(free("nvme").bdf)), name="locked")
+    mark = host.kernel_log_mark()
+
+    with limited(host, SMALL):
+        said = attempt(host, spec)
+
+    check_too_much(said, host.kernel_log_since(mark), SMALL)
+
+    mark = host.kernel_log_mark()
+    with limited(host, LARGE):
+        said = attempt(host, replace(spec, name="unlocked"))
+    assert not said, said
+    with must_fail():
+        check_too_much(said, host.kernel_log_since(mark), LARGE)
 
 
 BALLOON = ("x-balloon-allowed only potentially compatible with mdev devices",)

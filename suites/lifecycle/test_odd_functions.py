@@ -1,0 +1,243 @@
+"""Functions that no usual host has: twins in a slot, integrated graphics, many in one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from harness.errors import CommandFailed
+from harness.guest.keys import RunKey
+from harness.guest.sriov import Sriov
+from harness.host.host import Host
+from harness.lab.bare import Bare, bare_machine
+from harness.lab.odd_host import OddHost, open_odd_host
+from harness.lab.parts import Parts
+from harness.machine.command import Device
+from harness.model.pci import Bdf, PciFunction
+from harness.suite_fixtures import Attempt, RefusedCommand
+from harness.testing import check_said, must_fail
+from suites.lifecycle.conftest import on_root_bus, spec_with
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.label("device modelled (vfio-user), host kernel and QEMU real"),
+]
+
+
+@pytest.fixture(scope="module")
+def odd(
+    parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+) -> Iterator[OddHost]:
+    """A virtual host with all of them."""
+    if parts.settings.host != "virtual":
+        pytest.skip("its machines run on this computer: needs --host virtual")
+    place = shared_evidence("odd-host")
+    with closing(open_odd_host(parts, key=run_key, evidence=place)) as opened:
+        yield opened
+
+
+class Assign(Protocol):
+    """Starts a machine on the odd host; see `assign`."""
+
+    def __call__(self, *devices: Device, name: str = "bare") -> Bare:
+        """Return it."""
+
+
+@pytest.fixture
+def assign(odd: OddHost, evidence: Path) -> Iterator[Assign]:
+    """Start a machine that executes nothing on the odd host; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(*devices: Device, name: str = "bare") -> Bare:
+            place = evidence / name
+            place.mkdir()
+            return stack.enter_context(bare_machine(odd.host, *devices, evidence=place, name=name))
+
+        yield start
+
+
+# -- two functions that are reset together ----------------------------------------------------
+
+
+@pytest.fixture
+def twins(odd: OddHost) -> Iterator[tuple[PciFunction, PciFunction]]:
+    """Both, in the hands of vfio-pci, each in a group of its own."""
+    left, right = odd.twins
+    assert left.iommu_group != right.iommu_group, "they are in one group"
+    with odd.host.bound(left.bdf), odd.host.bound(right.bdf):
+        yield left, right
+
+
+def after_reset(machine: Bare) -> str:
+    """Reset the machine; return all that QEMU has said."""
+    mark = machine.machine.qmp.mark()
+    machine.machine.qmp.execute("system_reset")
+    machine.machine.qmp.wait_event("RESET", timeout=30, since=mark)
+    machine.machine.check()
+    return machine.machine.stderr()
+
+
+def check_depends(said: str, function: PciFunction, other: PciFunction) -> None:
+    """QEMU says that it does not reset the function, and on which group that depends."""
+    words = f"depends on group {other.iommu_group} which is not owned."
+    check_said(said, f"vfio: Cannot reset device {function.bdf}, {words}")
+
+
+@pytest.mark.rule("RST-03")
+def test_what_would_reset_others_is_not_reset(
+    twins: tuple[PciFunction, PciFunction], assign: Assign
+) -> None:
+    """A function that can only be reset with another, which somebody else has, is not reset."""
+    left, right = twins
+
+    said = after_reset(assign(on_root_bus("left", 0x10, left)))
+
+    check_depends(said, left, right)
+
+
+@pytest.mark.negative_control("RST-03")
+def test_a_machine_that_has_both_is_noticed(
+    twins: tuple[PciFunction, PciFunction], assign: Assign
+) -> None:
+    """A machine that has both resets both."""
+    left, right = twins
+    machine = assign(on_root_bus("left", 0x10, left), on_root_bus("right", 0x11, right))
+
+    said = after_reset(machine)
+
+    with must_fail():
+        check_depends(said, left, right)
+
+
+# -- integrated graphics ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of integrated graphics, and what is said against it."""
+
+    name: str
+    at_start: str
+    late: str
+
+
+OPREGION = Option(
+    "x-igd-opregion",
+    "Device does not supports IGD OpRegion feature",
+    "IGD OpRegion is not supported on hotplugged device",
+)
+LPC = Option(
+    "x-igd-lpc",
+    "Cannot create LPC bridge due to existing device at 1f.0",
+    "IGD LPC is not supported on hotplugged device",
+)
+OFF = {"x-igd-opregion": False, "x-igd-lpc": False}
+
+
+@pytest.fixture
+def graphics(odd: OddHost) -> Iterator[PciFunction]:
+    """The graphics, in the hands of vfio-pci."""
+    if not odd.host.qemu.version.has(10, 0):
+        pytest.skip("this QEMU has no x-igd-lpc: QEMU 10.0 or later would enable this")
+    function = odd.graphics
+    with odd.host.bound(function.bdf):
+        yield function
+
+
+@pytest.mark.parametrize("option", [OPREGION, LPC], ids=lambda option: option.name)
+@pytest.mark.rule("LIF-34")
+def test_an_unsuitable_device_is_refused(
+    odd: OddHost, graphics: PciFunction, attempt: Attempt, option: Option
+) -> None:
+    """What an option wants, and device or machine do not have, is named at the start."""
+    device = on_root_bus("igd", 0x10, graphics, **{**OFF, option.name: True})
+
+    check_said(attempt(odd.host, spec_with(odd.host, device)), option.at_start)
+
+
+@pytest.mark.parametrize("option", [OPREGION, LPC], ids=lambda option: option.name)
+@pytest.mark.rule("LIF-34")
+def test_a_late_device_is_refused(
+    graphics: PciFunction, assign: Assign, refused_command: RefusedCommand, option: Option
+) -> None:
+    """What only a device that is there from the start can have is refused to a late one."""
+    error = refused_command(
+        assign().machine, "device_add", driver="vfio-pci", id="igd", bus="rp0",
+        host=str(graphics.bdf), **{**OFF, option.name: True},
+    )  # fmt: skip
+
+    check_said(error.description, option.late)
+
+
+@pytest.mark.parametrize("option", [OPREGION, LPC], ids=lambda option: option.name)
+@pytest.mark.negative_control("LIF-34")
+def test_graphics_without_options_are_noticed(
+    odd: OddHost, graphics: PciFunction, attempt: Attempt, option: Option
+) -> None:
+    """Without these options nothing is refused."""
+    said = attempt(odd.host, spec_with(odd.host, on_root_bus("igd", 0x10, graphics, **OFF)))
+
+    assert not said, said
+    with must_fail():
+        check_said(said, option.at_start)
+    with must_fail():
+        check_said(said, option.late)
+
+
+# -- a function with virtual ones -------------------------------------------------------------
+
+VFIO = "/sys/bus/pci/drivers/vfio-pci"
+BUSY = "Device or resource busy"
+ENABLED = "Cannot bind to PF with SR-IOV enabled"
+
+
+@pytest.fixture
+def family(odd: OddHost) -> Iterator[Sriov]:
+    """The nvme, with a driver that makes virtual functions, and leaves them when it goes."""
+    odd.host.load_driver("nvme")
+    odd.host.load_driver("vfio-pci")
+    with odd.host.bound(odd.many.bdf, "nvme"):
+        yield Sriov(odd.host, odd.many.bdf)
+
+
+def taken(host: Host, bdf: Bdf) -> tuple[str, str]:
+    """Give the function to vfio-pci; return what was said against it, and what was logged.
+
+    The driver has it again afterwards.
+    """
+    mark = host.kernel_log_mark()
+    override, driver = f"/sys/bus/pci/devices/{bdf}/driver_override", "/sys/bus/pci/drivers/nvme"
+    host.run(f"echo {bdf} > {driver}/unbind && echo vfio-pci > {override}")
+    try:
+        host.write_text(f"{VFIO}/bind", str(bdf))
+        said = ""
+    except CommandFailed as refused:
+        said = refused.stderr
+    log = host.kernel_log_since(mark)
+    host.run(f"[ ! -e {VFIO}/{bdf} ] || echo {bdf} > {VFIO}/unbind")
+    host.run(f"echo nvme > {override} && echo {bdf} > {driver}/bind")
+    return said, log
+
+
+def check_not_taken(answer: tuple[str, str]) -> None:
+    """The function is busy, and the log says why."""
+    said, log = answer
+    check_said(said, BUSY)
+    check_said(log, ENABLED)
+
+
+@pytest.mark.rule("LIF-27")
+def test_a_function_with_virtual_ones_is_not_taken(odd: OddHost, family: Sriov) -> None:
+    """vfio-pci refuses a physical function whose virtual ones are there already."""
+    with family.enabled(1):
+        check_not_taken(taken(odd.host, family.bdf))
+
+
+@pytest.mark.negative_control("LIF-27")
+def test_one_without_virtual_functions_is_noticed(odd: OddHost, family: Sriov) -> None:
+    """Without them it takes it."""
+    with must_fail():
+        check_not_taken(taken(odd.host, family.bdf))
