@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 from harness import paths
 from harness.commands.host import settings_of
@@ -16,12 +14,10 @@ from harness.guest.look import look
 from harness.guest.system import System
 from harness.host.physical import connect
 from harness.lab.parts import Parts, check_host_word
+from harness.lab.profiles import all_profiles, load_profile
 from harness.lab.stand_in import stand_in
 from harness.model.pci import Bdf
 from harness.model.profile import Answer, DeviceProfile, Finding, SeenDevice, check
-from harness.parse.profile import parse_profile
-
-SUFFIX: Final = ".toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +33,6 @@ class Checked:
     def holds(self) -> bool:
         """Say whether no item differs."""
         return all(one.answer is not Answer.DIFFERS for one in self.findings)
-
-
-def load_profile(name: str) -> DeviceProfile:
-    """Return a profile: one of ours by name, or a file.
-
-    :raise ConfigError: there is none, or it is not one.
-    """
-    path = Path(name) if name.endswith(SUFFIX) else paths.profiles_dir() / f"{name}{SUFFIX}"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"no profile {name}",
-            seen=str(error),
-            hint=f"there are {', '.join(names())}; or give a file that ends in {SUFFIX}",
-        ) from error
-    return parse_profile(text, path.stem)
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of our profiles."""
-    return tuple(sorted(path.stem for path in paths.profiles_dir().glob(f"*{SUFFIX}")))
-
-
-def all_profiles() -> tuple[DeviceProfile, ...]:
-    """Return our profiles."""
-    return tuple(map(load_profile, names()))
 
 
 def check_profile(name: str, *, host: str | None = None, bdf: str | None = None) -> Checked:
@@ -123,3 +92,6 @@ def _system(word: str) -> Iterator[System]:
         yield System(transport, level="L0" if word == "local" else "L1")
     finally:
         transport.close()
+
+
+__all__ = ["Checked", "all_profiles", "check_profile", "load_profile"]
