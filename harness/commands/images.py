@@ -12,6 +12,7 @@ from harness.errors import ConfigError, ImageError
 from harness.images.cache import Artifact, Store, remove_tree
 from harness.images.debian import Progress
 from harness.images.images import Images, KernelImage, KernelSource
+from harness.images.linux_source import CCACHE
 from harness.images.qemu_arm import RECIPE as ARM
 from harness.images.qemu_arm import make_arm_qemu
 from harness.images.qemu_build import QemuBuild
@@ -22,6 +23,10 @@ KINDS = ("probe", "kernel", "host", "guest", "qemu")
 
 BY_NAME_ONLY = ("ap-host", ARM)
 """What is built only when it is named: other machines', and large."""
+
+
+LEFTOVERS = ("apt", CCACHE)
+"""Below the cache, beside the images: what was downloaded, and what was compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +164,7 @@ def remove(
     for artifact in doomed:
         store.remove(artifact)
     if everything:
-        for leftovers in (store.root / "damaged", paths.cache_dir() / "apt"):
+        for leftovers in (store.root / "damaged", *map(paths.cache_dir().joinpath, LEFTOVERS)):
             remove_tree(leftovers)
     return removed
 

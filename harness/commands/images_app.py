@@ -56,7 +56,7 @@ def _build(
         typer.Option(
             "--kernel",
             metavar="SPEC",
-            help="debian:SUITE or BZIMAGE[:MODULES_DIR].",
+            help="debian:SUITE, built:SERIES or BZIMAGE[:MODULES_DIR].",
         ),
     ] = "",
     qemu: Annotated[

@@ -18,6 +18,7 @@ from harness.images.guest import obtain_guest
 from harness.images.host import obtain_host_initrd, obtain_host_root
 from harness.images.kernel import BuiltKernel, obtain_kernel
 from harness.images.kernel_source import KernelSource
+from harness.images.kernel_tests import KernelTests, obtain_kernel_tests
 from harness.images.mirror import Mirror
 from harness.images.probe import obtain_probe
 from harness.images.recipe import load_recipe
@@ -132,6 +133,11 @@ class Images:
         """Return the disk with DPDK's testpmd; only for tests of drivers in user space."""
         require_packages()
         return obtain_dpdk(self.workshop)
+
+    def kernel_tests(self) -> KernelTests:
+        """Return the tests that come with Linux; only for those who run them."""
+        require_packages()
+        return obtain_kernel_tests(self.workshop)
 
     def probe(self) -> Path:
         """Return the static C program that touches devices."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ImageError
-from harness.images.cache import hash_file
+from harness.images.built_kernel import BuiltSource, obtain_built_source
+from harness.images.cache import Artifact, hash_file
 from harness.images.debian import Package, unpack
 from harness.images.kernel_source import KernelSource, read_release
 from harness.images.manifest import list_tree
@@ -26,7 +27,7 @@ class BuiltKernel:
 
     key: str
     label: str
-    """How it was asked for: ``debian:trixie``, or the file's name."""
+    """How it was asked for: ``debian:trixie``, ``built:7.3``, or the file's name."""
     release: str
     """As ``uname -r`` says."""
     vmlinuz: Path
@@ -51,6 +52,8 @@ def obtain_kernel(
     """
     recipe = load_recipe(KernelRecipe, name)
     source = source or KernelSource(suite=recipe.debian.suite)
+    if source.series:
+        return _built(workshop, obtain_built_source(workshop, source.series), recipe.modules)
     wanted = None
     inputs = {"modules": " ".join(recipe.modules)}
     if source.bzimage is None:
@@ -71,7 +74,22 @@ def obtain_kernel(
         if source.modules is not None:
             _pack_modules(source.modules, recipe.modules, into)
 
-    artifact = workshop.obtain(name, inputs, build, wanted)
+    return _found(workshop.obtain(name, inputs, build, wanted), label)
+
+
+def _built(workshop: Workshop, source: BuiltSource, modules: Sequence[str]) -> BuiltKernel:
+    names = tuple(dict.fromkeys((*modules, *source.recipe.modules)))
+
+    def build(into: Path, _: Sequence[Package]) -> None:
+        for name in ("vmlinuz", "release", "config"):
+            shutil.copyfile(source.artifact.dir / name, into / name)
+        _pack_modules(source.modules, names, into)
+
+    inputs = {"built": source.artifact.key, "modules": " ".join(names)}
+    return _found(workshop.obtain("kernel", inputs, build), f"built:{source.series}")
+
+
+def _found(artifact: Artifact, label: str) -> BuiltKernel:
     release = (artifact.dir / "release").read_text().strip()
     modules = artifact.dir / "root/lib/modules" / release
     return BuiltKernel(

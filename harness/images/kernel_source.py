@@ -1,7 +1,8 @@
-"""Where a kernel comes from: a Debian suite, or a bzImage of yours (x86 or s390x)."""
+"""Where a kernel comes from: a Debian suite, its source, or a bzImage of yours (x86 or s390x)."""
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +21,28 @@ _START = 0x40000
 
 @dataclass(frozen=True, slots=True)
 class KernelSource:
-    """``debian:<suite>``, or a bzImage with or without the directory of its modules."""
+    """``debian:<suite>``, ``built:<series>``, or a bzImage with or without its modules."""
 
     suite: str = ""
     bzimage: Path | None = None
     modules: Path | None = None
     """``lib/modules/<release>`` or a root that has it; None: everything is built in."""
+    series: str = ""
+    """``7.3``: compiled here from Debian's package of that source."""
 
     @classmethod
     def parse(cls, text: str) -> KernelSource:
-        """Parse ``debian:SUITE`` or ``BZIMAGE[:MODULES_DIR]``.
+        """Parse ``debian:SUITE``, ``built:SERIES`` or ``BZIMAGE[:MODULES_DIR]``.
 
-        :raise ConfigError: neither, or the files are not there or not what they should be.
+        :raise ConfigError: none of them, or the files are not there or not what they should be.
         """
+        if text.startswith("built:"):
+            series = text.removeprefix("built:")
+            if not re.fullmatch(r"\d+\.\d+", series):
+                raise ConfigError(
+                    f"kernel {text!r}: no such series of kernels", hint="for example built:7.3"
+                )
+            return cls(series=series)
         if text.startswith("debian:"):
             suite = text.removeprefix("debian:")
             if not suite or not suite.replace("-", "").isalnum():
@@ -49,6 +59,8 @@ class KernelSource:
         return cls(bzimage=bzimage, modules=directory)
 
     def __str__(self) -> str:
+        if self.series:
+            return f"built:{self.series}"
         if self.bzimage is None:
             return f"debian:{self.suite}"
         return f"{self.bzimage}:{self.modules}" if self.modules else str(self.bzimage)
@@ -96,7 +108,7 @@ def _read_start(bzimage: Path) -> bytes:
         raise ConfigError(
             f"kernel {bzimage} cannot be read",
             seen=str(error),
-            hint="give debian:SUITE or the path of a bzImage",
+            hint="give debian:SUITE, built:SERIES or the path of a bzImage",
         ) from error
 
 

@@ -15,6 +15,7 @@ from harness.host.virtual_spec import TEST_DEVICES, HostFiles, nested_spec
 from harness.images.ap_host import ApHostImage
 from harness.images.dpdk import Dpdk
 from harness.images.images import GuestImage, HostImage, Images, KernelImage, KernelSource
+from harness.images.kernel_tests import KernelTests
 from harness.images.qemu_build import QemuBuild
 from harness.machine.launch import Launch
 from harness.settings import Settings
@@ -84,6 +85,11 @@ class Parts:
     def dpdk(self) -> Dpdk:
         """DPDK's testpmd; only for those who test drivers in user space."""
         return self.images.dpdk()
+
+    @cached_property
+    def kernel_tests(self) -> KernelTests:
+        """The tests that come with Linux; only for those who run them."""
+        return self.images.kernel_tests()
 
     def gather(self) -> None:
         """Make everything now, with what is missing built and shown."""
