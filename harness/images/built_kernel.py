@@ -76,8 +76,8 @@ def obtain_built_source(workshop: Workshop, series: str) -> BuiltSource:
         compilers = obtain_kernel_tools(workshop, recipe.tools)
         source = LinuxSource(into, compilers, packages[0].version)
         source.unpack(packages, recipe.leave_out)
-        _configure(source, configuration)
         with what_was_compiled_before(source.work / CCACHE):
+            _configure(source, configuration)
             _compile(source)
         _keep(source)
 
