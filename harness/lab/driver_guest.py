@@ -12,7 +12,7 @@ import os
 import shlex
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import (
     INTEL_IOMMU,
     function_behind,
+    nested_spec,
     root_ports,
     virtual_host_spec,
 )
@@ -259,18 +260,19 @@ def open_driver_guest(
     iommu: Device | None = INTEL_IOMMU,
     append: str = "",
     cpus: int = 1,
-    extra: Sequence[str] = (),
+    without: str = "",
     saved: bool = True,
 ) -> DriverGuest:
     """Open such a guest, from a saved state where that can be.
 
-    :param extra: further words for its QEMU.
+    :param without: features that its processors lack (``-svm,-vmx``).
     :param saved: False: it boots, and no state is kept.
     """
     parts = run_by_qemu_under_test(parts)
     accel = parts.accelerator(evidence).option
     spec = driver_guest_spec(parts, accel=accel, iommu=iommu, append=append, cpus=cpus)
-    spec = spec.saying(*extra)
+    if without:
+        spec = replace(spec, cpu=f"{spec.cpu},{without}")
     if saved and parts.settings.saved_state != OFF:
         ways = methods(parts.settings.saved_state)
         host = restored(parts, Rung(spec), ways, key=key, evidence=evidence)
@@ -288,3 +290,29 @@ def open_driver_guest(
         evidence=evidence,
     )
     return DriverGuest(host, parts)
+
+
+def boot_guest(
+    parts: Parts, *, key: RunKey, evidence: Path, iommu: Device | None, append: str
+) -> VirtualHost:
+    """Boot the small guest on this computer by the QEMU under test.
+
+    It is a `VirtualHost` for what it can: commands. No QEMU lies in it.
+    """
+    parts = run_by_qemu_under_test(parts)
+    spec = nested_spec(
+        accel=parts.accelerator(evidence).option,
+        kernel=str(parts.guest.vmlinuz),
+        initrd=str(parts.guest.initrd),
+        iommu=iommu,
+        append=append,
+        name="guest",
+    )
+    return VirtualHost.boot(
+        spec,
+        l0_qemu=parts.l0_qemu,
+        key=key,
+        qemu=parts.placed_qemu(),
+        guest=parts.guest_files(key),
+        evidence=evidence,
+    )

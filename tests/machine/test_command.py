@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,7 @@ from harness.host.virtual_spec import (
     virtual_host_spec,
 )
 from harness.machine.command import Device, MachineSpec, Sockets, command_line, option_string
+from harness.testing import must_fail
 
 FILES = HostFiles("/i/vmlinuz", "/i/initrd", "/i/root", "/i/qemu", "/i/guest", "/i/modules")
 HOST = virtual_host_spec(FILES, accel="kvm", nvme_disk="/r/nvme.img")
@@ -155,3 +156,51 @@ def test_a_machine_may_start_paused_and_take_further_words() -> None:
     spec = MachineSpec("x", paused=True, no_reboot=False, extra=("-d", "guest_errors"))
 
     assert command_line(spec, Sockets("/r"))[-3:] == ["-S", "-d", "guest_errors"]
+
+
+def check_all_named_and_placed(all_devices: Sequence[Mapping[str, str]]) -> None:
+    """Every device has an id; every one but the IOMMU, which is not placed, a bus and a slot."""
+    unnamed = [device["driver"] for device in all_devices if not device.get("id")]
+    floating = [
+        device["driver"]
+        for device in all_devices
+        if device["driver"] != "intel-iommu" and not (device.get("bus") and device.get("addr"))
+    ]
+    assert (unnamed, floating) == ([], [])
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.rule("ENV-06")
+def test_no_device_depends_on_a_default_slot(name: str) -> None:
+    check_all_named_and_placed(devices(ALL[name]))
+
+
+@pytest.mark.parametrize("lost", ["id", "addr"])
+@pytest.mark.negative_control("ENV-06")
+def test_a_device_without_a_name_or_a_slot_is_noticed(lost: str) -> None:
+    several = [dict(device) for device in devices(NESTED)]
+    del several[-1][lost]
+
+    with must_fail():
+        check_all_named_and_placed(several)
+
+
+def check_traces_go_to_a_file(words: Sequence[str]) -> None:
+    """``-D`` and a path: never a pipe that nobody may read."""
+    assert "-D" in words, "traces go to stderr"
+    assert words[words.index("-D") + 1].startswith("/"), words
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.rule("ENV-16")
+def test_traces_go_to_a_file(name: str) -> None:
+    check_traces_go_to_a_file(command_line(ALL[name], Sockets("/run/x")))
+
+
+@pytest.mark.negative_control("ENV-16")
+def test_traces_on_stderr_are_noticed() -> None:
+    words = command_line(NESTED, Sockets("/run/x"))
+    at = words.index("-D")
+
+    with must_fail():
+        check_traces_go_to_a_file([*words[:at], *words[at + 2 :]])
