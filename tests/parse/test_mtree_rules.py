@@ -219,3 +219,37 @@ def test_a_row_behind_a_platform_device_is_not_swallowed() -> None:
 
     with pytest.raises(ParseError, match="line 3: not a line of info mtree -f"):
         parse_mtree(text)
+
+
+# -- the dispatch tree ------------------------------------------------------------------------
+
+OLD_DISPATCH = """FlatView #0
+ AS "memory", root: system
+ Root memory region: system
+  00000000fe7c2000-00000000fe7c240f (prio 0, i/o): msix-table
+  Dispatch
+    Physical sections
+      #0 @0000000000000000..ffffffffffffffff (noname) [unassigned]
+      #1 @00000000fe7c2000..0000000000000fff (noname) [not dirty]
+      #2 @00000000fe7c2000..000000000000040f msix-table [ROM]
+    Nodes (9 bits per level, 6 levels) ptr=[3] skip=4
+
+"""
+"""Before 7.2 the size stood where the end should (commit f9c307c3f9)."""
+
+
+def check_subpage(text: str, start: int) -> None:
+    (dispatch,) = parse_mtree(text).dispatches
+    assert dispatch is not None
+    assert start in [section.start for section in dispatch.subpages[1:]], dispatch.subpages
+
+
+@pytest.mark.rule("MT-28")
+def test_wrong_ends_and_labels_do_not_hide_a_subpage() -> None:
+    check_subpage(OLD_DISPATCH, 0xFE7C2000)
+
+
+@pytest.mark.negative_control("MT-28")
+def test_a_section_with_a_name_is_no_subpage() -> None:
+    with must_fail():
+        check_subpage(OLD_DISPATCH.replace("(noname) [not dirty]", "ram [not dirty]"), 0xFE7C2000)
