@@ -72,3 +72,9 @@ class Edu:
         self.system.probe(
             "edu", "poke", self._file, "--address", address, "--value", value, "--mask64"
         )
+
+    def send(self, address: int, count: int) -> None:
+        """Let the device write *count* bytes of what it fetched last (`poke`) to *address*."""
+        self.system.probe(
+            "edu", "dma", self._file, "--from-device", "--address", address, "--length", count
+        )

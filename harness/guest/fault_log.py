@@ -29,7 +29,7 @@ class FaultLog:
 
         It does after ten lines in five seconds.
         """
-        mark = wait_until(
+        (mark,) = wait_until(
             f"{system.name}: its kernel may speak of one more fault",
             lambda: _mark_if_it_may_speak(system),
             timeout=4 * _INTERVAL,
@@ -50,11 +50,12 @@ class FaultLog:
         return self.faults()
 
 
-def _mark_if_it_may_speak(system: System) -> int | None:
+def _mark_if_it_may_speak(system: System) -> tuple[int] | None:
+    """Return the length of the log, alone in a tuple: an empty log is one too."""
     uptime, *log = system.run("cut -d' ' -f1 /proc/uptime; dmesg").stdout.splitlines()
     lately = [
         line
         for line in lines_of_faults(log[-4 * _BURST :])
         if line.time is not None and line.time > float(uptime) - _INTERVAL
     ]
-    return len(log) if len(lately) + _LINES_OF_ONE <= _BURST else None
+    return (len(log),) if len(lately) + _LINES_OF_ONE <= _BURST else None

@@ -1,0 +1,155 @@
+"""Devices behind an IOMMU, moved by a driver in user space: plots, see `harness.lab.grounds`.
+
+==========  ===================================================================================
+``plot``    a device on a ground; the test is repeated for each that is named with `on`
+``engine``  the device of the plot, ready to be told where to write and read
+``grounds`` opens hosts and guests whose kernels use their IOMMU in different ways
+==========  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.guest.dma_engine import DmaEngine
+from harness.guest.edu import Edu
+from harness.guest.keys import RunKey
+from harness.host.host import Host
+from harness.host.virtual import VirtualHost
+from harness.host.virtual_spec import INTEL_IOMMU, TEST_DEVICES
+from harness.lab.grounds import Grounds, GuestGround, Plot
+from harness.lab.hosts import open_virtual
+from harness.lab.parts import Parts
+from harness.lab.resident import Resident
+from harness.lab.vtd import properties_of
+from harness.machine.command import Device
+from suites.intel_iommu.conftest import EMULATED as VTD_EMULATED
+from suites.intel_iommu.conftest import GUEST as VTD
+from suites.intel_iommu.conftest import TRACED
+from suites.viommu.conftest import AMD, VIRTIO
+
+HOSTS = {"L1-lazy": "iommu.strict=0", "L1-pt": "iommu=pt"}
+"""Words for the kernel of virtual hosts of their own; without caching mode, or none is lazy."""
+GUESTS = ("L2-intel", "L2-pt", "L2-virtio", "L2-amd")
+"""Guests, see `guest_grounds`."""
+ASSIGNED = ("edu", "nvme")
+EVERYWHERE = tuple(
+    [f"{ground}-{device}" for ground in ("L1-strict", *HOSTS) for device in ASSIGNED]
+    + [f"{ground}-{device}" for ground in GUESTS for device in (*ASSIGNED, "emulated")]
+)
+"""Every plot; those of a ground follow each other. L1-strict is the host as it is (VTD-50)."""
+DEFAULT = ("L1-strict-edu",)
+"""On a machine that other areas want too: a test or two of it belong to every run."""
+CONTROLS = ("L1-strict-edu", "L1-strict-nvme", "L2-intel-edu", "L2-virtio-emulated")
+"""Where the negative controls run: both devices, both levels, two kinds of IOMMU."""
+
+
+def on(*plots: str, always: Collection[str] = ()) -> pytest.MarkDecorator:
+    """Repeat the test for these plots: for those in *always* in every run, else in full ones."""
+    marked = [
+        pytest.param(plot, marks=[] if plot in always else [pytest.mark.full]) for plot in plots
+    ]
+    return pytest.mark.parametrize("place", marked, indirect=True, scope="package")
+
+
+def edus(*plots: str) -> tuple[str, ...]:
+    """Return those of *plots* whose device is an edu: it is slow enough to be overtaken."""
+    return tuple(plot for plot in plots if not plot.endswith("nvme"))
+
+
+def guest_grounds(host: Host) -> dict[str, GuestGround]:
+    """Return the guests; all but the one with ``iommu=pt`` have machines that others have too."""
+    vtd = Device("intel-iommu", "iommu", options=VTD.arguments(properties_of(host)))
+    traced = tuple(word for event in TRACED for word in ("-trace", event))
+    strict = GuestGround(
+        vtd, "intel_iommu=on iommu.strict=1", emulated=(VTD_EMULATED,), extra=traced
+    )
+    amd = GuestGround(AMD, "", dialect="amd", assigned=())
+    if "dma-remap" in properties_of(host, AMD.driver):  # since 10.2: VIO-12
+        amd = replace(amd, iommu=AMD.having(dma_remap=True), assigned=ASSIGNED)
+    return {
+        "L2-intel": strict,
+        "L2-pt": GuestGround(vtd, "intel_iommu=on iommu=pt", emulated=(VTD_EMULATED,)),
+        "L2-virtio": GuestGround(VIRTIO, "trapline.modules=virtio_iommu", dialect="virtio"),
+        "L2-amd": amd,
+    }
+
+
+@pytest.fixture(scope="package")
+def grounds(
+    resident: Resident,
+    host: Host,
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
+) -> Iterator[Grounds]:
+    """Keeper of hosts and guests."""
+
+    def open_host(append: str, evidence: Path) -> VirtualHost:
+        if not isinstance(host, VirtualHost):
+            pytest.skip("wants a host with another kernel line: needs --host virtual")
+        return open_virtual(
+            parts,
+            key=run_key,
+            evidence=evidence,
+            iommu=INTEL_IOMMU.having(caching_mode=False),
+            append=append,
+            devices=[name for name in ASSIGNED if name in parts.devices],
+        )
+
+    opened = Grounds(resident, open_host, shared_evidence, HOSTS, guest_grounds(host))
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="package")
+def place(request: pytest.FixtureRequest) -> str:
+    """The name of the plot; tests of one place follow each other."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def plot(place: str, grounds: Grounds) -> Plot:
+    """A device behind an IOMMU."""
+    ground, _, device = place.rpartition("-")
+    return grounds.plot(ground, device)
+
+
+@pytest.fixture
+def engine(plot: Plot) -> Iterator[DmaEngine]:
+    """Its engine, ready."""
+    with plot.engine() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def bare(
+    host: Host,
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
+) -> Iterator[VirtualHost]:
+    """A virtual host that has no IOMMU."""
+    if not isinstance(host, VirtualHost):
+        pytest.skip("wants a host without an IOMMU: needs --host virtual")
+    place = shared_evidence("isolation-bare")
+    opened = open_virtual(parts, key=run_key, evidence=place, iommu=None, devices=["edu"])
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def bare_edu(bare: VirtualHost) -> Iterator[Edu]:
+    """The edu of a host without IOMMU."""
+    edu = Edu(bare, bare.find_one(TEST_DEVICES["edu"].id).bdf)
+    edu.configure()
+    yield edu

@@ -1,0 +1,118 @@
+"""Mappings that a device may read and not write, or write and not read."""
+
+import pytest
+
+from harness.guest.dma_engine import GOT, SECRET, DmaEngine
+from harness.lab.grounds import Plot
+from harness.testing import must_fail
+from suites.isolation.checks import IOVA, WORD, check_reached, check_untouched, give
+from suites.isolation.conftest import CONTROLS, DEFAULT, EVERYWHERE, on
+
+WRITE_ONLY = tuple(place for place in EVERYWHERE if place.startswith("L1-"))
+"""What a guest maps so, its QEMU maps for both."""
+
+
+@on(*EVERYWHERE, always=DEFAULT)
+@pytest.mark.rule("ISO-06")
+def test_what_may_be_read_is_not_written(engine: DmaEngine) -> None:
+    """A page that is mapped for reading does not change."""
+    page = give(engine, access="r")
+
+    engine.write(IOVA, WORD)
+
+    check_untouched(engine, page)
+
+
+@on(*CONTROLS)
+@pytest.mark.negative_control("ISO-06")
+def test_what_may_be_written_is_noticed(engine: DmaEngine) -> None:
+    """The same write changes a page that is mapped for both, and the check fails."""
+    page = give(engine)
+
+    engine.write(IOVA, WORD)
+
+    with must_fail():
+        check_untouched(engine, page)
+
+
+def check_got(engine: DmaEngine) -> None:
+    """The device reads what is in the page."""
+    got = engine.read(IOVA)
+    assert got == GOT, f"the device got {got:#x}"
+
+
+def give_secret(engine: DmaEngine, access: str) -> None:
+    """Map a page with something to be read in it."""
+    engine.driver.give(IOVA, access=access)
+    engine.driver.put(IOVA, SECRET.to_bytes(8, "little"))
+
+
+@on(*EVERYWHERE)
+@pytest.mark.rule("ISO-06")
+def test_what_may_be_read_is_read(engine: DmaEngine) -> None:
+    """The device gets what is in a page that is mapped for reading."""
+    give_secret(engine, "r")
+
+    check_got(engine)
+
+
+@on(*CONTROLS)
+@pytest.mark.negative_control("ISO-06")
+def test_what_is_not_mapped_is_not_got(engine: DmaEngine) -> None:
+    """What is not mapped the device does not get, and the check fails."""
+    give_secret(engine, "r")
+    engine.driver.unmap(IOVA)
+
+    with must_fail():
+        check_got(engine)
+
+
+@pytest.fixture
+def vtd_host(plot: Plot) -> None:
+    """The host has VT-d, and a Linux that makes no entry for writing only."""
+    if not plot.owner.exists("/sys/class/iommu/dmar0") or not plot.owner.kernel.has(5, 13):
+        pytest.skip("is about VT-d under Linux 5.13 or later: a host with those is needed")
+
+
+@on(*WRITE_ONLY)
+@pytest.mark.usefixtures("vtd_host")
+@pytest.mark.rule("ISO-07")
+def test_what_may_be_written_is_read_too(engine: DmaEngine) -> None:
+    """A page that is mapped for writing only is no secret: Linux makes such entries readable."""
+    give_secret(engine, "w")
+
+    check_got(engine)
+
+
+@on("L1-strict-edu", "L1-strict-nvme")
+@pytest.mark.negative_control("ISO-07")
+def test_what_was_for_writing_is_not_got(engine: DmaEngine) -> None:
+    """What is not mapped any more the device does not get, and the check fails."""
+    give_secret(engine, "w")
+    engine.driver.unmap(IOVA)
+
+    with must_fail():
+        check_got(engine)
+
+
+@on(*WRITE_ONLY)
+@pytest.mark.rule("ISO-07")
+def test_what_may_be_written_is_written(engine: DmaEngine) -> None:
+    """A page that is mapped for writing only is written, and nothing beside it."""
+    page = give(engine, access="w")
+
+    engine.write(IOVA, WORD)
+
+    check_reached(engine, page)
+
+
+@on("L1-strict-edu", "L1-strict-nvme")
+@pytest.mark.negative_control("ISO-07")
+def test_what_may_only_be_read_is_noticed(engine: DmaEngine) -> None:
+    """A page that is mapped for reading only is not, and the check fails."""
+    page = give(engine, access="r")
+
+    engine.write(IOVA, WORD)
+
+    with must_fail():
+        check_reached(engine, page)
