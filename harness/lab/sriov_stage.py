@@ -75,7 +75,7 @@ class SriovStage:
         if self.host.left is not None:
             found = take_nested(self.host, (), evidence=place)
         else:
-            found = start_nested(self.host, (), evidence=place)
+            found = start_nested(self.host, (), evidence=place, append=LATE)
         return self._stack.enter_context(contextlib.closing(found))
 
     @property

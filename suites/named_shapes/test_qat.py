@@ -97,7 +97,7 @@ def check_only_sixteen(log: str, asked: int) -> None:
     assert f"{asked} VFs requested; only {qat.TOTAL_VFS} enabled" in log, log
 
 
-@pytest.mark.rule("QAT-05")
+@pytest.mark.rule("QAT-05", "SRV-06")
 def test_linux_enables_all_of_a_card(card: Sriov, host: Host) -> None:
     """Linux's driver enables sixteen virtual functions whatever number was asked for."""
     if int(card.read("numvfs")) or not host.function(card.bdf).driver:
@@ -110,7 +110,7 @@ def test_linux_enables_all_of_a_card(card: Sriov, host: Host) -> None:
     check_only_sixteen(host.kernel_log_since(mark), 2)
 
 
-@pytest.mark.negative_control("QAT-05")
+@pytest.mark.negative_control("QAT-05", "SRV-06")
 def test_other_number_is_noticed() -> None:
     """The check fails on what the PCI core says of another driver."""
     with must_fail():

@@ -1,25 +1,34 @@
-"""A function with SR-IOV on the host, with and without virtual functions.
+"""Functions with SR-IOV, with and without virtual functions.
 
-============  ===================================================================================
-``igb``       the igb with its own driver and no virtual functions
-``family``    the same with two of them
-``plain``     a function without SR-IOV
-============  ===================================================================================
+==============  =================================================================================
+``stage``       a virtual host of its own with an igb, a peer on its wire, and a guest
+``nvme_stage``  another with an nvme family and its disk, and a guest; it boots
+``igb``         the igb with its own driver: that of the stage, or of the host that is given
+``family``      the same with two virtual functions that nobody drives
+``plain``       a function without SR-IOV
+==============  =================================================================================
 
-All of them take the device away from the machine that has it.
+Making virtual functions go takes Linux 2.6 s (1 s in ``sriov_disable()``, 0.6 s in
+``igb_disable_sriov()``, the rest starts the igb anew), so those of `family` stay as long as
+the stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from harness.guest.keys import RunKey
 from harness.guest.sriov import Sriov
 from harness.host.host import Host
+from harness.lab.parts import Parts
 from harness.lab.resident import Resident
-from harness.model.pci import PciFunction
+from harness.lab.sriov_stage import SriovStage, open_igb_stage, open_nvme_stage
+from harness.model.pci import Bdf, PciFunction
 
 ARI, SRIOV = 0x0E, 0x10
 """Extended capability ids (PCIe 6.0, 7.8.8 and 9.3.3)."""
@@ -44,26 +53,72 @@ class Family:
         return next(c.offset for c in self.physical.capabilities if c.extended and c.id == number)
 
 
-@pytest.fixture(scope="module")
-def igb(host: Host, resident: Resident) -> Iterator[Sriov]:
-    """The igb with the driver that makes virtual functions; it has none before and after."""
+@pytest.fixture(scope="session")
+def stage(
+    parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+) -> Iterator[SriovStage]:
+    """A virtual host with an igb, a peer on its wire, and a guest."""
+    if parts.settings.host != "virtual":
+        pytest.skip("the other end of the wire is the lab's: needs --host virtual")
+    evidence = shared_evidence("sriov-igb")
+    with contextlib.closing(open_igb_stage(parts, key=run_key, evidence=evidence)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def nvme_stage(
+    parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+) -> Iterator[SriovStage]:
+    """A virtual host with an nvme family, its disk, and a guest."""
+    if parts.settings.host != "virtual":
+        pytest.skip("its disk is read by the lab: needs --host virtual")
+    evidence = shared_evidence("sriov-nvme")
+    with contextlib.closing(open_nvme_stage(parts, key=run_key, evidence=evidence)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def igb(parts: Parts, request: pytest.FixtureRequest) -> Iterator[Sriov]:
+    """The igb with the driver that makes virtual functions; nobody drives those."""
+    if parts.settings.host == "virtual":
+        stage: SriovStage = request.getfixturevalue("stage")
+        stage.family.write("drivers_autoprobe", 0)
+        yield stage.family
+        return
+    host: Host = request.getfixturevalue("host")
+    resident: Resident = request.getfixturevalue("resident")
     bdf = resident.free("igb").bdf
     host.load_driver("igb")
     with host.bound(bdf, "igb"):
-        yield Sriov(host, bdf)
+        found = Sriov(host, bdf)
+        found.write("drivers_autoprobe", 0)
+        try:
+            yield found
+        finally:
+            found.write("drivers_autoprobe", 1)
 
 
 @pytest.fixture
-def plain(host: Host, resident: Resident) -> Sriov:
-    """The e1000e, which has no SR-IOV."""
-    return Sriov(host, resident.free("e1000e").bdf)
+def plain(igb: Sriov) -> Sriov:
+    """The host bridge, which has no SR-IOV."""
+    return Sriov(igb.system, Bdf(0, 0, 0, 0))
+
+
+@pytest.fixture(scope="session")
+def made(igb: Sriov, parts: Parts) -> Iterator[None]:
+    """The igb has two virtual functions; on a host that stays they go at the end."""
+    if parts.settings.host == "virtual":
+        assert not (said := igb.write("numvfs", COUNT)), said
+        yield
+        return
+    with igb.enabled(COUNT):
+        yield
 
 
 @pytest.fixture(scope="module")
-def family(igb: Sriov) -> Iterator[Family]:
-    """The igb with two virtual functions; none afterwards."""
-    with igb.enabled(COUNT) as virtual:
-        yield Family(igb.system.function(igb.bdf), virtual)
+def family(igb: Sriov, made: None) -> Family:
+    """The igb with two virtual functions, as its system shows them."""
+    return Family(igb.system.function(igb.bdf), igb.virtual())
 
 
 def check_refused(function: Sriov, count: int, errno: str, *log: str) -> None:

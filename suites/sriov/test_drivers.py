@@ -10,7 +10,7 @@ from harness.host.virtual import VirtualHost
 from harness.lab.resident import Resident
 from harness.model.pci import PciFunction
 from harness.testing import must_fail
-from suites.sriov.conftest import COUNT, check_refused
+from suites.sriov.conftest import COUNT, Family, check_refused
 
 NO_ENTRY = "No such file or directory"
 
@@ -64,9 +64,10 @@ def test_a_driver_that_will_not_is_noticed(host: Host, resident: Resident) -> No
 
 @pytest.fixture
 def own_driver(host: Host, resident: Resident) -> Iterator[Sriov]:
-    """The igb with the driver that makes virtual functions."""
+    """The igb with the driver that makes virtual functions, and theirs waiting."""
     bdf = resident.free("igb").bdf
     host.load_driver("igb")
+    host.load_driver("igbvf")
     with host.bound(bdf, "igb"):
         yield Sriov(host, bdf)
 
@@ -76,25 +77,18 @@ def check_without_driver(virtual: tuple[PciFunction, ...]) -> None:
     assert [f.driver for f in virtual] == [None] * COUNT, virtual
 
 
-@pytest.fixture
-def igbvf(host: Host) -> None:
-    """The driver of virtual functions waits for some."""
-    host.load_driver("igbvf")
-
-
 @pytest.mark.rule("SRV-07")
-def test_nobody_takes_them_without_autoprobe(own_driver: Sriov, igbvf: None) -> None:
+def test_nobody_takes_them_without_autoprobe(igb: Sriov, family: Family) -> None:
     """With sriov_drivers_autoprobe off no driver takes the virtual functions."""
-    own_driver.write("drivers_autoprobe", 0)
-    try:
-        with own_driver.enabled(COUNT) as virtual:
-            check_without_driver(virtual)
-    finally:
-        own_driver.write("drivers_autoprobe", 1)
+    assert igb.read("drivers_autoprobe") == "0"
+    assert igb.system.exists("/sys/bus/pci/drivers/igbvf"), "their driver must be there to try"
+
+    check_without_driver(family.virtual)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("SRV-07")
-def test_autoprobe_is_noticed(own_driver: Sriov, igbvf: None) -> None:
+def test_autoprobe_is_noticed(own_driver: Sriov) -> None:
     """With it on, their driver does."""
     with own_driver.enabled(COUNT) as virtual, must_fail():
         check_without_driver(virtual)
@@ -105,6 +99,7 @@ def check_traced(events: list[str], name: str) -> None:
     assert name in events, events
 
 
+@pytest.mark.full
 @pytest.mark.rule("SRV-25")
 def test_coming_and_going_is_traced(virtual_host: VirtualHost, own_driver: Sriov) -> None:
     """QEMU traces that virtual functions are made, and that they go."""
@@ -116,6 +111,7 @@ def test_coming_and_going_is_traced(virtual_host: VirtualHost, own_driver: Sriov
     check_traced(events, "sriov_unregister_vfs")
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("SRV-25")
 def test_silence_is_noticed(virtual_host: VirtualHost, own_driver: Sriov) -> None:
     """Where none are made none are traced."""

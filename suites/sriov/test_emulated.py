@@ -1,6 +1,6 @@
 """Devices with SR-IOV that QEMU emulates: what it refuses, what is there unused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -38,6 +38,7 @@ def test_a_virtual_function_is_not_made_by_hand(host: Host, refusal: Refusal) ->
     check_said(refusal(machine(host, Device("igbvf", "vf", "rp0", "0"))), NOT_PLUGGABLE)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("SRV-21")
 def test_an_unknown_device_is_noticed(host: Host, refusal: Refusal) -> None:
     """A driver that QEMU does not know at all is refused with other words."""
@@ -66,6 +67,7 @@ def test_virtual_functions_exist_from_the_start(host: Host, launch: Launch) -> N
     check_there_from_the_start(host, address_spaces(launch, spec, "igbvf"))
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("SRV-22")
 def test_another_number_is_noticed(host: Host, launch: Launch) -> None:
     """Two such devices have twice as many."""
@@ -123,6 +125,7 @@ def test_numbers_that_do_not_fit_are_refused(host: Host, refusal: Refusal, unfit
     check_said(refusal(nvme(host, {**FITTING, **unfit.change})), unfit.words)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("unfit", UNFIT, ids=lambda unfit: unfit.name)
 @pytest.mark.negative_control("SRV-27")
 def test_another_refusal_is_noticed(host: Host, refusal: Refusal, unfit: Unfit) -> None:
@@ -151,3 +154,59 @@ NO_SUBSYSTEM = "subsystem is required for the use of SR-IOV"
 def test_subsystem_is_required(host: Host, refusal: Refusal) -> None:
     """An nvme has virtual functions only as part of a subsystem."""
     check_said(refusal(nvme(host, FITTING, subsystem=False)), NO_SUBSYSTEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """Functions of a virtio family, by function number, that QEMU must refuse."""
+
+    name: str
+    virtual: tuple[int, ...]
+    physical: int
+    words: str
+    bus: str = "rp0"
+
+
+MISPLACED = [
+    Misplaced("below", (1,), 2, "a VF function number is less than the PF function number"),
+    Misplaced("stride", (1, 2, 4), 0, "inconsistent SR-IOV stride"),
+    Misplaced("conventional", (1,), 0, "PCI Express is required for SR-IOV PF", bus="bridge"),
+]
+
+
+def virtio_family(host: Host, virtual: Sequence[int], physical: int, bus: str) -> MachineSpec:
+    """Return a machine with a virtio-net family; the virtual functions are named first."""
+    if not host.qemu.features.has_property("virtio-net-pci", "sriov-pf"):
+        pytest.skip("needs virtio-net-pci with sriov-pf: QEMU 10.1 or later")
+    bridge = Device("pcie-pci-bridge", "bridge", "rp1", "0")
+    slot = "0" if bus == "rp0" else "1"
+    families = [
+        Device("virtio-net-pci", f"vf{n}", bus, f"{slot}.{n}", {"romfile": "", "sriov-pf": "pf"})
+        for n in virtual
+    ]
+    head = Device("virtio-net-pci", "pf", bus, f"{slot}.{physical}", {"romfile": ""})
+    return machine(host, bridge, *families, head)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("misplaced", MISPLACED, ids=lambda misplaced: misplaced.name)
+@pytest.mark.rule("SRV-29")
+def test_misplaced_virtio_functions_are_refused(
+    host: Host, refusal: Refusal, misplaced: Misplaced
+) -> None:
+    """Virtual functions of a virtio family must lie behind their physical one, evenly."""
+    one = misplaced
+    check_said(refusal(virtio_family(host, one.virtual, one.physical, one.bus)), one.words)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("misplaced", MISPLACED, ids=lambda misplaced: misplaced.name)
+@pytest.mark.negative_control("SRV-29")
+def test_well_placed_virtio_functions_are_noticed(
+    host: Host, launch: Launch, misplaced: Misplaced
+) -> None:
+    """Where they do, nothing is said against them."""
+    said = launch(virtio_family(host, (1, 2), 0, "rp0")).stderr()
+
+    with must_fail():
+        check_said(said, misplaced.words)

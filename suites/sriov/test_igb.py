@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.host.virtual import VirtualHost
+from harness.guest.sriov import Sriov
+from harness.guest.system import System
 from harness.model.pci import Bdf, PciFunction, PciId
 from harness.testing import must_fail
 from suites.sriov.conftest import ARI, COUNT, SRIOV, Family
@@ -101,16 +102,16 @@ def test_layout_of_the_virtual_functions(family: Family) -> None:
         check_layout(family.virtual[0], PHYSICAL, 10)
 
 
-def check_alone(host: VirtualHost, *functions: Bdf) -> None:
+def check_alone(system: System, *functions: Bdf) -> None:
     """Each function has a group of its own."""
-    shared = [m for m in host.iommu_groups().values() if set(m) & set(functions) and len(m) > 1]
+    shared = [m for m in system.iommu_groups().values() if set(m) & set(functions) and len(m) > 1]
     assert not shared, shared
 
 
 @pytest.mark.rule("SRV-30")
 @pytest.mark.negative_control("SRV-30")
-def test_virtual_functions_are_alone(virtual_host: VirtualHost, family: Family) -> None:
+def test_virtual_functions_are_alone(igb: Sriov, family: Family) -> None:
     """Each virtual function has its own IOMMU group; functions of the chipset's slot do not."""
-    check_alone(virtual_host, *(f.bdf for f in family.virtual))
+    check_alone(igb.system, *(f.bdf for f in family.virtual))
     with must_fail():
-        check_alone(virtual_host, Bdf(0, 0, 0x1F, 2))
+        check_alone(igb.system, Bdf(0, 0, 0x1F, 2))

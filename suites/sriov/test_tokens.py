@@ -11,7 +11,8 @@ from harness.lab.resident import Resident
 from harness.model.pci import Bdf, PciFunction
 from harness.suite_fixtures import Attach
 from harness.testing import must_fail
-from suites.sriov.conftest import Family
+
+pytestmark = pytest.mark.full
 
 SWITCH = "/sys/module/vfio_pci/parameters/enable_sriov"
 TOKEN = "00112233-4455-6677-8899-aabbccddeeff"
@@ -108,18 +109,29 @@ def test_token_must_be_the_right_one(host: Host, virtual: PciFunction, attach: A
         check_refused(answer, REQUIRED)
 
 
-@pytest.mark.rule("LIF-28")
-def test_token_is_not_for_every_function(host: Host, family: Family, attach: Attach) -> None:
-    """Where the physical function is not with vfio-pci a token is refused."""
-    bdf = family.virtual[0].bdf
+@pytest.fixture(scope="module")
+def ordinary(host: Host, resident: Resident) -> Iterator[PciFunction]:
+    """A virtual function whose physical one has its own driver."""
+    bdf = resident.free("igb").bdf
+    host.load_driver("igb")
+    with host.bound(bdf, "igb"), Sriov(host, bdf).enabled(1) as functions:
+        yield functions[0]
 
-    check_refused(attached(host, attach, bdf, vf_token=TOKEN), NEEDLESS)
+
+@pytest.mark.rule("LIF-28")
+def test_token_is_not_for_every_function(
+    host: Host, ordinary: PciFunction, attach: Attach
+) -> None:
+    """Where the physical function is not with vfio-pci a token is refused."""
+    check_refused(attached(host, attach, ordinary.bdf, vf_token=TOKEN), NEEDLESS)
 
 
 @pytest.mark.negative_control("LIF-28")
-def test_a_function_without_token_is_noticed(host: Host, family: Family, attach: Attach) -> None:
+def test_a_function_without_token_is_noticed(
+    host: Host, ordinary: PciFunction, attach: Attach
+) -> None:
     """And none is needed."""
-    answer = attached(host, attach, family.virtual[0].bdf)
+    answer = attached(host, attach, ordinary.bdf)
 
     with must_fail():
         check_refused(answer, NEEDLESS)
