@@ -92,7 +92,12 @@ class Bare:
 
 @contextlib.contextmanager
 def bare_machine(
-    host: Host, *devices: Device, evidence: Path, name: str = "bare", words: Sequence[str] = ()
+    host: Host,
+    *devices: Device,
+    evidence: Path,
+    name: str = "bare",
+    iommu: Device | None = None,
+    words: Sequence[str] = (),
 ) -> Iterator[Bare]:
     """Have such a machine on *host* while inside: four root ports, and *devices*.
 
@@ -100,8 +105,9 @@ def bare_machine(
     :raise LaunchFailed: QEMU refused.
     """
     spec = nested_spec(
-        accel=host.accelerator.option, assigned=devices, memory_mib=_MEMORY, name=name
-    )
+        accel=host.accelerator.option, iommu=iommu, assigned=devices, memory_mib=_MEMORY,
+        name=name,
+    )  # fmt: skip
     socket = f"/run/trapline-{name}.qtest"
     extra = ("-qtest", f"unix:{socket},server=on,wait=off", "-qtest-log", "none", *words)
     spec = replace(spec, paused=True, no_reboot=False, extra=extra)

@@ -250,6 +250,16 @@ class Qmp:
         with self._changed:
             return self._seen
 
+    def events(self, name: str, *, since: int = 0) -> list[Json]:
+        """Return the data of the events *name* after *since* that have come so far."""
+        with self._changed:
+            first = self._seen - len(self._events)
+            return [
+                dict(event.get("data", {}))
+                for number, event in enumerate(self._events, start=first)
+                if number >= since and event["event"] == name
+            ]
+
     def wait_event(
         self,
         name: str,

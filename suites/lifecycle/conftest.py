@@ -27,7 +27,13 @@ def spec_with(host: Host, *devices: Device, name: str = "attach") -> MachineSpec
 class StartBare(Protocol):
     """Starts a machine that executes nothing; see `bare`."""
 
-    def __call__(self, *devices: Device, name: str = "bare", words: Sequence[str] = ()) -> Bare:
+    def __call__(
+        self,
+        *devices: Device,
+        name: str = "bare",
+        iommu: Device | None = None,
+        words: Sequence[str] = (),
+    ) -> Bare:
         """Return it."""
 
 
@@ -36,11 +42,16 @@ def bare(host: Host, evidence: Path) -> Iterator[StartBare]:
     """Start a machine whose registers the test writes; it ends with the test."""
     with ExitStack() as stack:
 
-        def start(*devices: Device, name: str = "bare", words: Sequence[str] = ()) -> Bare:
+        def start(
+            *devices: Device,
+            name: str = "bare",
+            iommu: Device | None = None,
+            words: Sequence[str] = (),
+        ) -> Bare:
             place = evidence / name
             place.mkdir()
             return stack.enter_context(
-                bare_machine(host, *devices, evidence=place, name=name, words=words)
+                bare_machine(host, *devices, evidence=place, name=name, iommu=iommu, words=words)
             )
 
         yield start

@@ -271,7 +271,7 @@ def check_blocks(said: str) -> None:
     check_said(said, NOT_MIGRATABLE, "vfio-ap")
 
 
-@pytest.mark.rule("AP-19")
+@pytest.mark.rule("AP-19", "MIG-07")
 def test_the_device_blocks_migration(
     bare: Machine, device: MatrixDevice, refused_command: RefusedCommand
 ) -> None:
@@ -282,7 +282,7 @@ def test_the_device_blocks_migration(
     check_blocks(said.description)
 
 
-@pytest.mark.negative_control("AP-19")
+@pytest.mark.negative_control("AP-19", "MIG-07")
 def test_a_machine_without_it_migrates(with_qemu: Workbench, launch: Launch) -> None:
     """Without the device nothing is said against it."""
     machine = launch(spec_with(name="mover"))

@@ -186,6 +186,19 @@ def test_an_event_before_the_mark_does_not_count(qmp: Qmp, server: Server) -> No
     assert qmp.wait_event("RESET", timeout=5, since=mark) == {"guest": True}
 
 
+def test_the_events_that_came_are_listed(qmp: Qmp, server: Server) -> None:
+    server.event("RESET", guest=False)
+    qmp.wait_event("RESET", timeout=5)
+    mark = qmp.mark()
+    server.event("RESET", guest=True)
+    server.event("STOP")
+    qmp.wait_event("STOP", timeout=5)
+
+    assert qmp.events("RESET") == [{"guest": False}, {"guest": True}]
+    assert qmp.events("RESET", since=mark) == [{"guest": True}]
+    assert qmp.events("RESUME") == []
+
+
 def test_a_guard_ends_waiting_for_an_event(qmp: Qmp) -> None:
     def dead() -> None:
         raise MachineDied("gone")

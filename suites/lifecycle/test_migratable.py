@@ -1,0 +1,229 @@
+"""A device that can migrate: Linux's sample mtty, a serial port that only software makes."""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from harness.errors import QmpFailed
+from harness.host.host import Host
+from harness.lab.bare import Bare
+from harness.machine.command import Device
+from harness.machine.machine import Machine
+from harness.model.pci import Bar, BarKind
+from harness.testing import check_said, must_fail
+from harness.wait import wait_until
+from suites.lifecycle.conftest import StartBare
+
+pytestmark = pytest.mark.full
+
+SLOT = 0x10
+MDEVS = "/sys/bus/mdev/devices"
+TYPES = "/sys/class/mdev_bus/mtty/mdev_supported_types"
+ONE_PORT = "mtty-1"
+PORTS = (Bar(0, BarKind.IO, 8),)
+SCRATCH = 7
+"""Register of a serial port that keeps what is written to it."""
+
+
+@contextmanager
+def mediated(host: Host) -> Iterator[str]:
+    """Make such a device while inside; return its name."""
+    name = str(uuid.uuid4())
+    host.write_text(f"{TYPES}/{ONE_PORT}/create", name)
+    try:
+        yield name
+    finally:
+        host.write_text(f"{MDEVS}/{name}/remove", "1")
+
+
+@pytest.fixture
+def make(host: Host) -> Iterator[Callable[[], str]]:
+    """Make devices; they go when the machines have gone."""
+    if not host.succeeds("[ -e /sys/class/mdev_bus/mtty ] || modprobe mtty"):
+        pytest.skip(
+            "the host's kernel has no sample mtty (CONFIG_SAMPLE_VFIO_MDEV_MTTY):"
+            " --kernel built:7.3 would enable this"
+        )
+    if not host.qemu.version.has(9, 2):
+        pytest.skip("this QEMU has not all of these options: QEMU 9.2 or later would enable this")
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(mediated(host))
+
+
+Start = Callable[..., Bare]
+
+
+@pytest.fixture
+def start(make: Callable[[], str], bare: StartBare) -> Start:
+    """Start a machine with one of them, or several; the options are those of each."""
+
+    def started(
+        name: str = "mtty",
+        *,
+        count: int = 1,
+        iommu: Device | None = None,
+        words: Sequence[str] = (),
+        **options: str | bool,
+    ) -> Bare:
+        devices = (
+            Device("vfio-pci", f"mtty{n}", "pcie.0", f"{SLOT + n:#x}",
+                   {"sysfsdev": f"{MDEVS}/{make()}"}).having(**options)
+            for n in range(count)
+        )  # fmt: skip
+        return bare(*devices, name=name, iommu=iommu, words=words)
+
+    return started
+
+
+def reasons(machine: Bare) -> str:
+    """Return why the machine cannot migrate, a line each."""
+    found = machine.machine.qmp.execute("query-migrate").get("blocked-reasons", [])
+    return "\n".join(found)
+
+
+def check_free_to_go(machine: Bare) -> None:
+    """Nothing keeps the machine from migrating."""
+    assert not reasons(machine), reasons(machine)
+
+
+def went(machine: Machine, uri: str) -> str:
+    """Migrate; return what was said against it, '' if it went."""
+    try:
+        machine.qmp.execute("migrate", {"uri": uri})
+    except QmpFailed as refused:
+        if not refused.error_class:  # no answer is not a no
+            raise
+        return refused.description
+    return arrived(machine)
+
+
+def arrived(machine: Machine) -> str:
+    """Wait until a migration is over; return what was said against it."""
+
+    def over() -> dict[str, str] | None:
+        found: dict[str, str] = machine.qmp.execute("query-migrate")
+        return found if found.get("status") in ("completed", "failed", "cancelled") else None
+
+    found = wait_until("the migration is over", over, timeout=60, guards=(machine.check_alive,))
+    return "" if found["status"] == "completed" else found.get("error-desc", found["status"])
+
+
+# -- there and back ---------------------------------------------------------------------------
+
+
+def check_scratch(machine: Bare, port: int, value: int) -> None:
+    """The device has that in its scratch register."""
+    found = machine.qtest.in_(port + SCRATCH, 1)
+    assert found == value, f"{found:#04x}"
+
+
+@pytest.mark.rule("MIG-04")
+@pytest.mark.negative_control("MIG-04")
+def test_devices_that_know_peers_go_together(start: Start) -> None:
+    """Several devices that all have the peer-to-peer states do not block one another."""
+    check_free_to_go(start(count=2, enable_migration="auto"))
+    with must_fail():
+        check_free_to_go(start("off", enable_migration="off"))
+
+
+@pytest.mark.rule("MIG-08")
+@pytest.mark.negative_control("MIG-08")
+def test_a_device_goes_to_a_file_and_comes_back(start: Start, host: Host) -> None:
+    """Its registers are those of the device that went; each step is told by an event."""
+    file = "/run/trapline-mtty.migration"
+    source = start("source", enable_migration="on", migration_events=True)
+    port = source.program(SLOT, PORTS)[0]
+    source.qtest.out(port + SCRATCH, 0x5A, 1)
+    mark = source.machine.qmp.mark()
+
+    assert not went(source.machine, f"file:{file}")
+
+    check_steps(source.machine, mark)
+    source.machine.kill()
+    target = start("target", enable_migration="on", words=("-incoming", "defer"))
+    try:
+        with must_fail():
+            check_scratch(target, port, 0x5A)
+        mark = target.machine.qmp.mark()
+        target.machine.qmp.execute("migrate-incoming", {"uri": f"file:{file}"})
+        assert not arrived(target.machine)
+        check_scratch(target, port, 0x5A)
+        with must_fail():
+            check_steps(target.machine, mark)
+    finally:
+        host.run(["rm", "-f", file])
+
+
+def check_steps(machine: Machine, mark: int) -> None:
+    """The states on the way out were reported, by the device's id."""
+    for state in ("pre-copy", "stop-copy", "stop"):
+        assert told(machine, mark, state), f"VFIO_MIGRATION never said {state}"
+
+
+def told(machine: Machine, mark: int, state: str) -> bool:
+    """Say whether the device was reported to be in *state*."""
+    wanted = {"device-id": "mtty0", "device-state": state}
+    found = machine.qmp.events("VFIO_MIGRATION", since=mark)
+    return any(wanted.items() <= data.items() for data in found)
+
+
+# -- what keeps it ----------------------------------------------------------------------------
+
+VIOMMU = Device("intel-iommu", "iommu", options={"caching-mode": True, "intremap": True})
+WITH_VIOMMU = "Migration is currently not supported with vIOMMU enabled"
+UNTRACKED = "VFIO device doesn't support device and IOMMU dirty tracking"
+
+
+@pytest.mark.rule("MIG-03")
+@pytest.mark.negative_control("MIG-03")
+def test_a_viommu_keeps_it(start: Start, host: Host) -> None:
+    """Up to QEMU 10.2 a vIOMMU is a reason not to migrate."""
+    if host.qemu.version.has(11, 0):
+        pytest.skip("this QEMU migrates behind a vIOMMU: one before 11.0 would enable this")
+
+    check_said(reasons(start("viommu", iommu=VIOMMU)), WITH_VIOMMU)
+    with must_fail():
+        check_said(reasons(start("none")), WITH_VIOMMU)
+
+
+@pytest.mark.rule("MIG-05")
+@pytest.mark.negative_control("MIG-05")
+def test_what_is_not_tracked_does_not_go_by_itself(start: Start) -> None:
+    """Without dirty tracking auto is blocked, and on is warned of."""
+    untracked = {"x_device_dirty_page_tracking": "off"}
+    auto = start("auto", enable_migration="auto", **untracked)
+    check_said(reasons(auto), UNTRACKED)
+
+    forced = start("on", enable_migration="on", **untracked)
+    check_said(forced.machine.stderr(), UNTRACKED)
+    check_free_to_go(forced)
+
+    tracked = start("tracked", enable_migration="auto")
+    with must_fail():
+        check_said(reasons(tracked) + tracked.machine.stderr(), UNTRACKED)
+    with must_fail():
+        check_free_to_go(auto)
+
+
+POSTCOPY = "VFIO migration is not supported with postcopy migration"
+SNAPSHOT = "VFIO migration is not supported with background snapshot"
+
+
+@pytest.mark.parametrize(
+    ("capability", "words"), [("postcopy-ram", POSTCOPY), ("background-snapshot", SNAPSHOT)]
+)
+@pytest.mark.rule("MIG-06")
+@pytest.mark.negative_control("MIG-06")
+def test_it_does_not_go_in_every_way(start: Start, capability: str, words: str) -> None:
+    """Neither after-copying nor a snapshot in the background can take it along."""
+    machine = start(enable_migration="on").machine
+    switch = {"capability": capability, "state": True}
+    machine.qmp.execute("migrate-set-capabilities", {"capabilities": [switch]})
+    check_said(went(machine, "exec:cat > /dev/null"), words)
+
+    switch["state"] = False
+    machine.qmp.execute("migrate-set-capabilities", {"capabilities": [switch]})
+    with must_fail():
+        check_said(went(machine, "exec:cat > /dev/null"), words)
