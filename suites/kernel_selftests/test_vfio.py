@@ -1,0 +1,142 @@
+"""``tools/testing/selftests/vfio``: what Linux itself asks of vfio and its IOMMU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from harness.host.host import Host
+from harness.model.pci import PciFunction
+from harness.suite_fixtures import Free
+from harness.testing import must_fail
+from suites.kernel_selftests.conftest import EachResult, Program, check_report
+
+pytestmark = pytest.mark.full
+
+LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
+TYPE1 = "vfio_type1v2_iommu"
+
+
+@pytest.fixture
+def igb(free: Free) -> PciFunction:
+    """The function that the tests have a driver for, in the hands of vfio-pci."""
+    return free("igb")
+
+
+@contextmanager
+def no_mappings(host: Host) -> Iterator[None]:
+    """Allow containers no mapping for DMA while inside."""
+    before = host.read_text(LIMIT)
+    host.write_text(LIMIT, "0")
+    try:
+        yield
+    finally:
+        host.write_text(LIMIT, before)
+
+
+OVERFLOW = "overflow"
+"""The test of a range that goes beyond the last address."""
+
+
+@pytest.fixture
+def refuses_overflow(host: Host) -> None:
+    """The kernel says EOVERFLOW of such a range: since 6.18 (LST-02)."""
+    if not host.kernel.has(6, 18):
+        pytest.skip(f"Linux {host.kernel} has other words for that: 6.18 would enable this")
+
+
+def mapping_variants(mode: str) -> list[str]:
+    """Return the variants of vfio_dma_mapping_test that go by *mode*."""
+    pages = ("anonymous", "anonymous_hugetlb_2mb", "anonymous_hugetlb_1gb")
+    return [mode, *(f"{mode}_{page}" for page in pages)]
+
+
+@pytest.mark.rule("LST-02")
+def test_memory_is_mapped_and_unmapped(
+    program: Program, igb: PciFunction, mode: str, each_result: EachResult
+) -> None:
+    """Memory is mapped with pages of its size, and unmapped; so is the end of all addresses."""
+    test = program("vfio/vfio_dma_mapping_test")
+
+    report = test.run(igb.bdf, variants=mapping_variants(mode), leave_out=[OVERFLOW])
+
+    each_result(report)
+    check_report(report)
+
+
+@pytest.mark.rule("LST-02")
+@pytest.mark.usefixtures("refuses_overflow")
+def test_a_range_beyond_all_addresses_is_refused(
+    program: Program, igb: PciFunction, mode: str
+) -> None:
+    """A range that goes beyond the last address is neither mapped nor unmapped: EOVERFLOW."""
+    test = program("vfio/vfio_dma_mapping_test")
+
+    report = test.run(igb.bdf, variants=[mode], leave_out=["unmap_range", "unmap_all"])
+
+    check_report(report)
+
+
+@pytest.mark.negative_control("LST-02")
+def test_memory_that_is_not_mapped_is_noticed(
+    host: Host, program: Program, igb: PciFunction
+) -> None:
+    """Where the kernel allows no mapping, its tests of mappings fail."""
+    test = program("vfio/vfio_dma_mapping_test")
+
+    with no_mappings(host):
+        report = test.run(igb.bdf, variants=mapping_variants(TYPE1), leave_out=[OVERFLOW])
+
+    with must_fail():
+        check_report(report)
+
+
+@pytest.mark.rule("LST-05")
+def test_registers_are_mapped_by_type1_alone(
+    program: Program, igb: PciFunction, mode: str, each_result: EachResult
+) -> None:
+    """BARs, whole, in part, misaligned, go into the IOMMU by type 1, and never by iommufd."""
+    report = program("vfio/vfio_dma_mapping_mmio_test").run(igb.bdf, variants=[mode])
+
+    each_result(report)
+    check_report(report)
+
+
+@pytest.mark.negative_control("LST-05")
+def test_registers_that_are_not_mapped_are_noticed(
+    host: Host, program: Program, igb: PciFunction
+) -> None:
+    """Where the kernel allows no mapping, BARs are not mapped either."""
+    test = program("vfio/vfio_dma_mapping_mmio_test")
+
+    with no_mappings(host):
+        report = test.run(igb.bdf, variants=[TYPE1])
+
+    with must_fail():
+        check_report(report)
+
+
+def check_driven_by(host: Host, function: PciFunction, driver: str | None) -> None:
+    """The function has this driver."""
+    now = host.function(function.bdf).driver
+    assert now == driver, f"{function.bdf} is driven by {now}, not {driver}"
+
+
+@pytest.mark.rule("LST-07")
+def test_the_driver_is_there_again_after_the_tests(
+    host: Host, program: Program, igb: PciFunction
+) -> None:
+    """A function that was taken from its driver for the kernel's tests is given back to it."""
+    test = program("vfio/vfio_dma_mapping_mmio_test")
+    with host.bound(igb.bdf, "igb"):
+        with host.bound(igb.bdf):
+            check_report(test.run(igb.bdf, variants=[TYPE1]))
+
+        check_driven_by(host, igb, "igb")
+
+
+@pytest.mark.negative_control("LST-07")
+def test_a_function_that_is_not_given_back_is_noticed(host: Host, igb: PciFunction) -> None:
+    """One that vfio-pci still has fails the check."""
+    with host.bound(igb.bdf, "igb"), host.bound(igb.bdf), must_fail():
+        check_driven_by(host, igb, "igb")
