@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +42,11 @@ EVERYWHERE = tuple(
     + [f"{ground}-{device}" for ground in GUESTS for device in (*ASSIGNED, "emulated")]
 )
 """Every plot; those of a ground follow each other. L1-strict is the host as it is (VTD-50)."""
+CORE = (
+    "L1-strict-edu", "L1-strict-nvme",
+    "L2-intel-edu", "L2-intel-nvme", "L2-intel-emulated", "L2-virtio-emulated",
+)  # fmt: skip
+"""Where every test of a kind runs; on the other plots the one that says most."""
 DEFAULT = ("L1-strict-edu",)
 """On a machine that other areas want too: a test or two of it belong to every run."""
 CONTROLS = ("L1-strict-edu", "L1-strict-nvme", "L2-intel-edu", "L2-virtio-emulated")
@@ -54,6 +59,17 @@ def on(*plots: str, always: Collection[str] = ()) -> pytest.MarkDecorator:
         pytest.param(plot, marks=[] if plot in always else [pytest.mark.full]) for plot in plots
     ]
     return pytest.mark.parametrize("place", marked, indirect=True, scope="package")
+
+
+def at(places: Mapping[str, int], rest: str) -> pytest.MarkDecorator:
+    """Repeat the test for these offsets: all of them in `CORE`, that called *rest* elsewhere."""
+    cases = [
+        pytest.param(plot, offset, id=f"{name}-{plot}", marks=[pytest.mark.full])
+        for plot in EVERYWHERE
+        for name, offset in places.items()
+        if plot in CORE or name == rest
+    ]
+    return pytest.mark.parametrize(("place", "offset"), cases, indirect=["place"], scope="package")
 
 
 def edus(*plots: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from harness.guest.vfio_driver import Given
 from harness.lab.grounds import Grounds, Plot
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, check_reached, check_untouched, give
-from suites.isolation.conftest import EVERYWHERE, on
+from suites.isolation.conftest import CORE, EVERYWHERE, on
 
 OTHER = {"edu": "nvme", "nvme": "edu", "emulated": "nvme"}
 """Who shares a ground with whom."""
@@ -34,7 +34,7 @@ def pair(plot: Plot, engine: DmaEngine, grounds: Grounds) -> Iterator[Pair]:
         yield Pair(engine, second, give(engine), give(second))
 
 
-@on(*EVERYWHERE)
+@on(*CORE)
 @pytest.mark.rule("ISO-11")
 def test_each_reaches_its_own(pair: Pair) -> None:
     """The page of who writes changes, after the other one has used the same IOVA."""

@@ -9,7 +9,7 @@ from harness.guest.vfio_driver import PAGE, Given
 from harness.lab.grounds import Plot
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, check_only, check_untouched, give
-from suites.isolation.conftest import CONTROLS, DEFAULT, EVERYWHERE, on
+from suites.isolation.conftest import CONTROLS, CORE, DEFAULT, EVERYWHERE, at, on
 
 BEFORE, BEHIND = IOVA - PAGE, IOVA + PAGE
 INSIDE = {"first": 0, "middle": 0x800, "last": PAGE - WORD}
@@ -32,8 +32,7 @@ def where(places: dict[str, int]) -> pytest.MarkDecorator:
 # -- inside -----------------------------------------------------------------------------------
 
 
-@on(*EVERYWHERE)
-@where(INSIDE)
+@at(INSIDE, rest="last")
 @pytest.mark.rule("ISO-01")
 def test_what_is_inside_is_reached(engine: DmaEngine, given: Given, offset: int) -> None:
     """A word written inside of a mapping changes its bytes, the first and last of it included."""
@@ -55,8 +54,7 @@ def test_a_byte_more_is_noticed(engine: DmaEngine, given: Given) -> None:
 # -- beside -----------------------------------------------------------------------------------
 
 
-@on(*EVERYWHERE)
-@where(BESIDE)
+@at(BESIDE, rest="behind")
 @pytest.mark.rule("ISO-02")
 def test_what_is_beside_is_not_reached(engine: DmaEngine, given: Given, offset: int) -> None:
     """A word written just before a mapping, just behind it or far from it goes nowhere."""
@@ -86,8 +84,7 @@ def check_inside_only(engine: DmaEngine, given: Given) -> None:
     assert changed is None or (changed.first >= 0 and changed.last < PAGE), changed
 
 
-@on(*EVERYWHERE)
-@where(ACROSS)
+@at(ACROSS, rest="end")
 @pytest.mark.rule("ISO-03")
 def test_what_hangs_over_is_cut(engine: DmaEngine, given: Given, offset: int) -> None:
     """Of a word across the edge of a mapping the part outside goes nowhere."""
@@ -152,7 +149,7 @@ def check_not_got(engine: DmaEngine, address: int) -> None:
     assert got != GOT, f"the device got {got:#x} from {address:#x}"
 
 
-@on(*EVERYWHERE)
+@on(*CORE)
 @pytest.mark.rule("ISO-05")
 def test_a_bystander_is_not_read(plot: Plot, engine: DmaEngine) -> None:
     """What is in memory of another process the device does not get."""

@@ -11,7 +11,7 @@ from harness.parse.dmesg import FaultKind
 from harness.parse.iommu_fault import IommuFault
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, give
-from suites.isolation.conftest import CONTROLS, EVERYWHERE, on
+from suites.isolation.conftest import CONTROLS, CORE, EVERYWHERE, on
 
 BESIDE = IOVA + 0x10_0000
 REASONS = {
@@ -51,7 +51,7 @@ def test_the_owner_is_told(plot: Plot, engine: DmaEngine, access: Access, kind: 
     check_told(plot, log.soon(), kind, BESIDE)
 
 
-@on(*EVERYWHERE)
+@on(*CORE)
 @pytest.mark.rule("ISO-14")
 def test_the_owner_is_told_of_a_write_to_what_may_be_read(plot: Plot, engine: DmaEngine) -> None:
     """A write to a read-only mapping is logged as a write that is not permitted."""
@@ -81,7 +81,7 @@ def test_permitted_access_is_noticed(
 
 # -- the other level --------------------------------------------------------------------------
 
-AT_TWO_LEVELS = tuple(place for place in EVERYWHERE if place.startswith("L2-"))
+AT_TWO_LEVELS = tuple(place for place in CORE if place.startswith("L2-"))
 
 
 def check_silent(faults: Sequence[IommuFault]) -> None:

@@ -6,7 +6,7 @@ from harness.guest.dma_engine import GOT, SECRET, DmaEngine
 from harness.lab.grounds import Plot
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, check_reached, check_untouched, give
-from suites.isolation.conftest import CONTROLS, DEFAULT, EVERYWHERE, on
+from suites.isolation.conftest import CONTROLS, CORE, DEFAULT, EVERYWHERE, on
 
 WRITE_ONLY = tuple(place for place in EVERYWHERE if place.startswith("L1-"))
 """What a guest maps so, its QEMU maps for both."""
@@ -47,7 +47,7 @@ def give_secret(engine: DmaEngine, access: str) -> None:
     engine.driver.put(IOVA, SECRET.to_bytes(8, "little"))
 
 
-@on(*EVERYWHERE)
+@on(*CORE)
 @pytest.mark.rule("ISO-06")
 def test_what_may_be_read_is_read(engine: DmaEngine) -> None:
     """The device gets what is in a page that is mapped for reading."""

@@ -14,7 +14,7 @@ from harness.lab.grounds import taken_out
 from harness.lab.nested import Nested
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, check_reached, check_untouched, give
-from suites.isolation.conftest import CONTROLS, DEFAULT, EVERYWHERE, edus, on
+from suites.isolation.conftest import CONTROLS, CORE, DEFAULT, EVERYWHERE, edus, on
 
 # -- unmap ------------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ def overtake(engine: DmaEngine) -> Given:
     raise GuestError(f"no unmap of {TRIES} was done before the transfer that was started")
 
 
-@on(*edus(*EVERYWHERE))
+@on(*edus(*CORE))
 @pytest.mark.rule("ISO-09")
 def test_dma_that_was_started_does_not_reach_what_was_unmapped(engine: DmaEngine) -> None:
     """A transfer that was started before the unmap and is done after it goes nowhere."""
@@ -88,7 +88,7 @@ def test_dma_that_was_not_overtaken_is_noticed(engine: DmaEngine) -> None:
 # -- another domain ---------------------------------------------------------------------------
 
 
-@on(*EVERYWHERE)
+@on(*CORE)
 @pytest.mark.rule("ISO-10")
 def test_another_domain_leads_to_another_page(engine: DmaEngine) -> None:
     """The function in a second domain reaches the page that the same IOVA has there."""
@@ -132,7 +132,7 @@ def test_the_same_domain_is_noticed(engine: DmaEngine) -> None:
 
 # -- reset ------------------------------------------------------------------------------------
 
-RESETTABLE = tuple(place for place in EVERYWHERE if place.endswith("nvme"))
+RESETTABLE = tuple(place for place in CORE if place.endswith("nvme"))
 
 
 def ring_after(engine: DmaEngine, between: Callable[[], None]) -> None:
