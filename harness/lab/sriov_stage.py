@@ -46,6 +46,8 @@ WIDE: Final[Mapping[str, str | int]] = {
 """BARs of its virtual functions have 512 KiB: eight do not fit in the window of a port."""
 DISK_BYTES: Final = 4 << 20
 _LONGEST: Final = 60
+_BOOT: Final = 400
+"""Seconds: its host boots, too, so the computer is busy."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ class SriovStage:
         if self.host.left is not None:
             found = take_nested(self.host, (), evidence=place)
         else:
-            found = start_nested(self.host, (), evidence=place, append=LATE)
+            found = start_nested(self.host, (), evidence=place, append=LATE, timeout=_BOOT)
         return self._stack.enter_context(contextlib.closing(found))
 
     @property
