@@ -40,7 +40,7 @@ from harness.lab.assigned import Assigned
 from harness.lab.hosts import OFF, methods, open_host, open_virtual
 from harness.lab.nested import WHO_HAS_IT, Nested
 from harness.lab.parts import Parts, check_host_word
-from harness.lab.resident import Resident
+from harness.lab.resident import Properties, Resident
 from harness.lab.states import cap_of
 from harness.lab.zoo import open_zoo
 from harness.machine.command import MachineSpec
@@ -102,6 +102,7 @@ class FirmwareOnly(Protocol):
         properties: Mapping[str, str | int | bool] | None = None,
         options: VfioOptions | None = None,
         each: Mapping[str, VfioOptions] | None = None,
+        more: Mapping[str, Properties] | None = None,
     ) -> Nested:
         """Return the machine when every BAR is programmed."""
 
@@ -269,7 +270,8 @@ def firmware_only(resident: Resident, evidence: Path) -> FirmwareOnly:
     """Start a machine that runs firmware only, with devices assigned in a special way.
 
     ``firmware_only("nvme", properties={"x-no-mmap": True}, options=VfioOptions(no_mmap=True))``,
-    or ``firmware_only(each={"nvme": VfioOptions(msix_relocation=2), "edu": VfioOptions()})``.
+    or ``firmware_only(each={"nvme": VfioOptions(msix_relocation=2), "edu": VfioOptions()})``;
+    *more* are further properties of single devices.
     Asked for the same again, in this test or the next, it returns the same machine.
     """
 
@@ -278,8 +280,9 @@ def firmware_only(resident: Resident, evidence: Path) -> FirmwareOnly:
         properties: Mapping[str, str | int | bool] | None = None,
         options: VfioOptions | None = None,
         each: Mapping[str, VfioOptions] | None = None,
+        more: Mapping[str, Properties] | None = None,
     ) -> Nested:
-        started = resident.firmware_only((*names, *(each or {})), properties, options, each)
+        started = resident.firmware_only((*names, *(each or {})), properties, options, each, more)
         started.machine.evidence_for(evidence)
         return started
 

@@ -14,7 +14,7 @@ from harness.host.host import GuestFiles, Host
 from harness.host.virtual import VirtualHost, log_in_over_forward, wait_until_ready
 from harness.host.virtual_spec import TEST_DEVICES, assigned_device, function_behind, nested_spec
 from harness.lab.assigned import Assigned
-from harness.machine.command import Device, MachineSpec
+from harness.machine.command import Device, MachineSpec, Options
 from harness.machine.launch import Launch
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
@@ -106,6 +106,7 @@ def start_nested(
     iommu: Device | None = None,
     properties: Mapping[str, str | int | bool] | None = None,
     each: Mapping[str, VfioOptions] | None = None,
+    more: Mapping[str, Options] | None = None,
     append: str = "",
     emulated: Sequence[Device] = (),
     extra: Sequence[str] = (),
@@ -117,6 +118,7 @@ def start_nested(
     :param options: what *properties* mean for the map.
     :param properties: further properties of every vfio-pci device (``x-no-mmap``).
     :param each: options of single devices, by name, with the properties they stand for.
+    :param more: further properties of single devices.
     """
     functions = prepare(host, names)
     chosen = {name: (each or {}).get(name, options or VfioOptions()) for name in names}
@@ -125,7 +127,10 @@ def start_nested(
     else:
         # All of its memory is pinned for the devices: a tenth of a second for 40 MiB.
         spec = nested_spec(accel=host.accelerator.option, iommu=iommu, memory_mib=64)
-    devices = assigned_devices(functions, properties=properties, each=each)
+    devices = [
+        device.having(**(more or {}).get(device.id, {}))
+        for device in assigned_devices(functions, properties=properties, each=each)
+    ]
     spec = replace(spec.adding(*devices, *emulated), extra=tuple(extra))
     machine = host.launch(spec, evidence=evidence)
     try:

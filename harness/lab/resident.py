@@ -127,12 +127,15 @@ class Resident:
         properties: Properties | None = None,
         options: VfioOptions | None = None,
         each: Mapping[str, VfioOptions] | None = None,
+        more: Mapping[str, Properties] | None = None,
     ) -> Nested:
         """Return a machine without an operating system; the same one if asked again for it."""
-        wish = (names, tuple((properties or {}).items()), options, tuple((each or {}).items()))
+        further = tuple((name, tuple(said.items())) for name, said in (more or {}).items())
+        apart = (tuple((each or {}).items()), further)
+        wish = (names, tuple((properties or {}).items()), options, apart)
         return self._keep_here(wish, lambda place: start_nested(
             self.host, names, evidence=place, boot=False,
-            options=options, properties=properties, each=each,
+            options=options, properties=properties, each=each, more=more,
         ))  # fmt: skip
 
     def free(self, name: str) -> PciFunction:

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -17,12 +19,16 @@ import pytest
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import root_ports
+from harness.lab.nested import Nested
+from harness.lab.resident import Resident
+from harness.lab.vtd import properties_of
 from harness.machine.bare_pci import Q35, RESTING_FIRMWARE, BarePci, connect, with_qtest
 from harness.machine.bare_virtio import ACCESS_PLATFORM, VERSION_1, BareVirtio, Started
 from harness.machine.command import Device, MachineSpec
 from harness.machine.outcome import Outcome, outcome_of_doing
 from harness.machine.vtd import enable_translation, traced
 from harness.model.pci import Bdf
+from harness.model.vtd.properties import arguments
 from harness.parse.trace_log import TraceEvent
 from harness.suite_fixtures import Launch
 
@@ -105,3 +111,63 @@ def start_vhost(vhost_host: Host, launch: Launch) -> StartVhost:
         return VhostStart(outcome, came[0], traced(machine))
 
     return start
+
+
+@dataclass(frozen=True, slots=True)
+class GuestDisk:
+    """A disk of the booted guest: zeros, in no file.
+
+    :param driver: QEMU's device.
+    :param where: its slot in the machine.
+    """
+
+    name: str
+    driver: str
+    where: Bdf
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    bus: str = "pcie.0"
+
+    def device(self) -> Device:
+        """Return it as the machine is given it."""
+        addr = f"{self.where.device:#x}" if self.bus == "pcie.0" else "0"
+        return Device(
+            self.driver, self.name, self.bus, addr, {"drive": f"{self.name}-data", **self.options}
+        )
+
+    def backend(self) -> tuple[str, ...]:
+        """Return the words for what is behind it."""
+        size = 16 << 20
+        node = f"null-co,node-name={self.name}-data,size={size},read-zeroes=on"
+        return ("-blockdev", node)
+
+
+_PLATFORM: Mapping[str, str | int | bool] = {"iommu_platform": True, "disable-legacy": "on"}
+DISKS: Mapping[str, GuestDisk] = {
+    disk.name: disk
+    for disk in (
+        GuestDisk("plain", "virtio-blk-pci", Bdf(0, 0, 0x10, 0)),
+        GuestDisk("platform", "virtio-blk-pci", Bdf(0, 0, 0x11, 0), _PLATFORM),
+        GuestDisk("ats", "virtio-blk-pci", Bdf(0, 1, 0, 0), {**_PLATFORM, "ats": True}, bus="rp0"),
+        GuestDisk("nvme", "nvme", Bdf(0, 0, 0x12, 0), {"serial": "emulated"}),
+    )
+}
+"""Disks of the booted guest, by name."""
+
+
+@pytest.fixture
+def translating(resident: Resident, evidence: Path) -> Nested:
+    """A booted guest with intel-iommu and a disk of every sort; nothing is assigned to it."""
+    properties = properties_of(resident.host)
+    options = arguments("intel-iommu", {"intremap": True, "device-iotlb": True}, properties)
+    guest = resident.guest(
+        "virtio-guest",
+        devices=[],
+        iommu=Device("intel-iommu", "iommu", options=options),
+        append="intel_iommu=on iommu.strict=1",
+        emulated=[disk.device() for disk in DISKS.values()],
+        extra=[word for disk in DISKS.values() for word in disk.backend()],
+    )
+    guest.machine.evidence_for(evidence)
+    assert guest.guest is not None
+    guest.guest.run("modprobe virtio_blk")
+    return guest
