@@ -260,19 +260,15 @@ def open_driver_guest(
     iommu: Device | None = INTEL_IOMMU,
     append: str = "",
     cpus: int = 1,
-    without: str = "",
     saved: bool = True,
 ) -> DriverGuest:
     """Open such a guest, from a saved state where that can be.
 
-    :param without: features that its processors lack (``-svm,-vmx``).
     :param saved: False: it boots, and no state is kept.
     """
     parts = run_by_qemu_under_test(parts)
     accel = parts.accelerator(evidence).option
     spec = driver_guest_spec(parts, accel=accel, iommu=iommu, append=append, cpus=cpus)
-    if without:
-        spec = replace(spec, cpu=f"{spec.cpu},{without}")
     if saved and parts.settings.saved_state != OFF:
         ways = methods(parts.settings.saved_state)
         host = restored(parts, Rung(spec), ways, key=key, evidence=evidence)

@@ -22,7 +22,9 @@ from harness.lab.driver_guest import DriverGuest, open_driver_guest
 from harness.lab.parts import Parts
 from harness.model.pci import PciFunction
 
-NEEDS_KERNEL = "the kernel has no CONFIG_VFIO_NOIOMMU; one that has would enable this (--kernel)"
+NEEDS_KERNEL = (
+    "the kernel has no CONFIG_VFIO_NOIOMMU; one that has would enable this (--kernel built:7.3)"
+)
 
 
 @pytest.fixture(scope="package")
