@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.machine.machine import Machine
 from harness.model.trap import TrapClass, measured_class
+from harness.parse.query_stats import counted_since
 from harness.parse.trace_log import TraceEvent
 
 READ_EVENTS = (
@@ -27,10 +28,12 @@ class Accesses:
     where: str
     count: int
     events: dict[str, int]
-    """Trace events by name; ``memory_region_ops_read`` with the region's name behind a colon."""
+    """Trace events by name; ``memory_region_ops_*`` with the region's name behind a colon."""
     exits: int | None
     """Growth of ``mmio_exits`` of the machine's vCPUs; None where KVM does not run it."""
     value: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """Growth of every counter of KVM (``query-stats``); empty where KVM does not run it."""
 
     @property
     def served_by(self) -> TrapClass:
@@ -53,6 +56,7 @@ class Counts:
 
     events: dict[str, int] = field(default_factory=dict)
     exits: int | None = None
+    counters: dict[str, int] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -64,8 +68,8 @@ def counting(machine: Machine, *events: str) -> Iterator[Counts]:
         yield counts
     after = machine.statistics()
     counts.events = count_by_path(window.events)
-    if "mmio_exits" in before and "mmio_exits" in after:
-        counts.exits = after["mmio_exits"] - before["mmio_exits"]
+    counts.counters = counted_since(after, before)
+    counts.exits = counts.counters.get("mmio_exits")
 
 
 def count_by_path(events: Iterable[TraceEvent]) -> dict[str, int]:
@@ -73,7 +77,7 @@ def count_by_path(events: Iterable[TraceEvent]) -> dict[str, int]:
     found: dict[str, int] = {}
     for event in events:
         name = event.name
-        if name == "memory_region_ops_read":
+        if name.startswith("memory_region_ops_"):
             name += f":{event.fields.get('name', '')}"
         found[name] = found.get(name, 0) + 1
     return found

@@ -26,6 +26,8 @@ from harness.model.vfio.mapping import VfioOptions, alone_on_their_page
 from harness.parse.hmp import MemoryDump, parse_examine
 from harness.step import step
 
+CONFIG_EVENTS = ("vfio_pci_read_config", "memory_region_ops_*", "kvm_run_exit")
+
 
 @dataclass
 class Assigned:
@@ -139,10 +141,14 @@ class Assigned:
         return replace(self._reads(f"BAR {bar}+{offset:#x}", [words], count), exits=None)
 
     def read_config(self, offset: int, *, count: int = 400, width: int = 4) -> Accesses:
-        """Do the same with a word of configuration space; ``vfio_pci_read_config`` is counted."""
+        """Do the same with a word of configuration space.
+
+        Counted are ``vfio_pci_read_config``, accesses of emulated registers on the way to it,
+        and the times that KVM gave control to QEMU.
+        """
         words = ["config", "read", str(self.bdf), hex(offset),
                  "--width", str(width), "--count", str(count)]  # fmt: skip
-        return self._reads(f"config {offset:#x}", [words], count, "vfio_pci_read_config")
+        return self._reads(f"config {offset:#x}", [words], count, *CONFIG_EVENTS)
 
     def _reads(
         self, where: str, words: Sequence[Sequence[str]], count: int, *events: str
@@ -159,6 +165,7 @@ class Assigned:
             events=counts.events,
             exits=counts.exits,
             value=said.get("last", ""),
+            counters=counts.counters,
         )
 
     def words(self, bar: int, offset: int, count: int) -> tuple[int, ...]:
