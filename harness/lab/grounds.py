@@ -65,7 +65,7 @@ class Plot:
     other: System | None
     """The system at the other level, which is not told; None on a host."""
     dialect: str = "vtd"
-    """In which the owner tells: ``vtd``, ``virtio`` or ``amd``."""
+    """In which the owner tells: ``vtd`` or ``virtio``."""
 
     @property
     def ground(self) -> str:

@@ -31,7 +31,8 @@ _AMD_WRITE = 0x20
 class IommuFault:
     """A refused access, as the kernel that owns the IOMMU tells of it."""
 
-    kind: FaultKind
+    kind: FaultKind | None
+    """None where it is not told: by QEMU's virtio-iommu, of what is not mapped at all."""
     source: Bdf
     """Requester; domain 0 where the kernel does not print the segment."""
     address: int | None = None
@@ -66,7 +67,8 @@ def _fault(line: str) -> IommuFault | None:
         endpoint = int(match["endpoint"])
         source = Bdf(endpoint >> 16, endpoint >> 8 & 0xFF, endpoint >> 3 & 0x1F, endpoint & 7)
         address = int(match["address"], 16) if match["address"] else None
-        return IommuFault(_kind("W" in match["what"]), source, address, match["reason"])
+        kind = _kind("W" in match["what"]) if match["what"] else None
+        return IommuFault(kind, source, address, match["reason"])
     if match := _AMD.match(text):
         source = Bdf.parse(match["device"] or match["before"])
         flags = int(match["flags"], 16)

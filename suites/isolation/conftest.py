@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,11 @@ from harness.machine.command import Device
 from suites.intel_iommu.conftest import EMULATED as VTD_EMULATED
 from suites.intel_iommu.conftest import GUEST as VTD
 from suites.intel_iommu.conftest import TRACED
-from suites.viommu.conftest import AMD, VIRTIO
+from suites.viommu.conftest import VIRTIO
 
 HOSTS = {"L1-lazy": "iommu.strict=0", "L1-pt": "iommu=pt"}
 """Words for the kernel of virtual hosts of their own; without caching mode, or none is lazy."""
-GUESTS = ("L2-intel", "L2-pt", "L2-virtio", "L2-amd")
+GUESTS = ("L2-intel", "L2-pt", "L2-virtio")
 """Guests, see `guest_grounds`."""
 ASSIGNED = ("edu", "nvme")
 EVERYWHERE = tuple(
@@ -84,14 +83,10 @@ def guest_grounds(host: Host) -> dict[str, GuestGround]:
     strict = GuestGround(
         vtd, "intel_iommu=on iommu.strict=1", emulated=(VTD_EMULATED,), extra=traced
     )
-    amd = GuestGround(AMD, "", dialect="amd", assigned=())
-    if "dma-remap" in properties_of(host, AMD.driver):  # since 10.2: VIO-12
-        amd = replace(amd, iommu=AMD.having(dma_remap=True), assigned=ASSIGNED)
     return {
         "L2-intel": strict,
         "L2-pt": GuestGround(vtd, "intel_iommu=on iommu=pt", emulated=(VTD_EMULATED,)),
         "L2-virtio": GuestGround(VIRTIO, "trapline.modules=virtio_iommu", dialect="virtio"),
-        "L2-amd": amd,
     }
 
 

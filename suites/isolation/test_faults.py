@@ -14,12 +14,8 @@ from suites.isolation.checks import IOVA, WORD, give
 from suites.isolation.conftest import CONTROLS, CORE, EVERYWHERE, on
 
 BESIDE = IOVA + 0x10_0000
-REASONS = {
-    "vtd": {FaultKind.DMA_WRITE: "0x5", FaultKind.DMA_READ: "0x6"},
-    "virtio": {FaultKind.DMA_WRITE: "page", FaultKind.DMA_READ: "page"},
-    "amd": {FaultKind.DMA_WRITE: "0x20", FaultKind.DMA_READ: "0x0"},
-}
-"""By the dialect of `Plot`: no entry permits the write, the read (VT-d 7.2.3)."""
+REASONS = {FaultKind.DMA_WRITE: "0x5", FaultKind.DMA_READ: "0x6"}
+"""Of VT-d (7.2.3): no entry permits the write, the read."""
 
 Access = Callable[[DmaEngine, int], object]
 KINDS = pytest.mark.parametrize(
@@ -31,11 +27,32 @@ KINDS = pytest.mark.parametrize(
 )
 
 
-def check_told(plot: Plot, faults: Sequence[IommuFault], kind: FaultKind, address: int) -> None:
-    """The first fault is of that kind, from the device, at the page of *address*, with reason."""
-    expected = (kind, plot.source, address & -0x1000, REASONS[plot.dialect][kind])
-    found = [(f.kind, f.source, (f.address or 0) & -0x1000, f.reason) for f in faults]
-    assert found[:1] == [expected], f"{plot.owner.name} said {found}, expected {expected}"
+def expected_fault(plot: Plot, kind: FaultKind, *, mapped: bool) -> tuple[object, str]:
+    """Return kind and reason as the owner of the plot tells them.
+
+    QEMU's virtio-iommu does not say what was tried where nothing is mapped
+    (``virtio_iommu_translate()``).
+    """
+    if plot.dialect == "virtio":
+        return (kind if mapped else None), "page"
+    return kind, REASONS[kind]
+
+
+def check_told(
+    plot: Plot,
+    faults: Sequence[IommuFault],
+    kind: FaultKind,
+    address: int,
+    *,
+    mapped: bool = False,
+) -> None:
+    """The first fault is of that kind, from the device, at the page of *address*, with reason.
+
+    :param mapped: something is mapped there, but does not permit it.
+    """
+    expected = [(plot.source, address & -0x1000, *expected_fault(plot, kind, mapped=mapped))]
+    found = [(f.source, (f.address or 0) & -0x1000, f.kind, f.reason) for f in faults]
+    assert found[:1] == expected, f"{plot.owner.name} said {found}, expected {expected}"
 
 
 @on(*EVERYWHERE)
@@ -60,7 +77,7 @@ def test_the_owner_is_told_of_a_write_to_what_may_be_read(plot: Plot, engine: Dm
 
     engine.write(IOVA, WORD)
 
-    check_told(plot, log.soon(), FaultKind.DMA_WRITE, IOVA)
+    check_told(plot, log.soon(), FaultKind.DMA_WRITE, IOVA, mapped=True)
 
 
 @on(*CONTROLS)

@@ -21,7 +21,7 @@ VECTOR = 0xD7
 PLAIN = 0xFEE0_0000
 """Address of a message in compatibility format: to processor 0, physical."""
 REMAPPING = ("L1-strict-edu", "L1-pt-edu", "L2-intel-edu", "L2-intel-emulated", "L2-pt-emulated")
-"""Where VT-d remaps; virtio-iommu does not, and the amd-iommu of QEMU reports nothing."""
+"""Where VT-d remaps; virtio-iommu does not."""
 
 
 def message_address(index: int) -> int:

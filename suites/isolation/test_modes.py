@@ -24,7 +24,7 @@ def check_undriven(plot: Plot) -> None:
         assert page.intact, page.look()
 
 
-@on("L1-strict-edu", "L1-lazy-edu", "L2-intel-emulated", "L2-virtio-emulated", "L2-amd-emulated")
+@on("L1-strict-edu", "L1-lazy-edu", "L2-intel-emulated", "L2-virtio-emulated")
 @pytest.mark.rule("ISO-17")
 def test_a_function_without_a_driver_reaches_nothing(plot: Plot) -> None:
     """In a domain that the kernel translates, strict or lazy, nothing is mapped for nobody."""

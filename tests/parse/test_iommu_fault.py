@@ -56,6 +56,12 @@ def test_a_fault_of_virtio_iommu_may_have_no_address() -> None:
     )
 
 
+def test_a_fault_of_virtio_iommu_may_not_say_what_it_was() -> None:
+    line = "virtio_iommu virtio0: page fault from EP 104 at 0x12345ffc []"
+
+    assert iommu_faults([line]) == (IommuFault(None, Bdf(0, 0, 0xD, 0), 0x1234_5FFC, "page"),)
+
+
 def test_a_fault_of_amd_vi_is_found_with_and_without_a_driver() -> None:
     assert [(f.kind, f.source, f.address) for f in iommu_faults([AMD, AMD_WITH_DRIVER])] == [
         (FaultKind.DMA_WRITE, Bdf(0, 0, 0xD, 0), 0x1234_5000),
