@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 
+from harness.guest.keys import RunKey
 from harness.host.virtual import VirtualHost
-from harness.lab.plugged import Plugged, Seat
+from harness.lab.parts import Parts
+from harness.lab.plugged import Seat
+from harness.lab.vfio_user import Stage, open_device_host
 from harness.model.pci import Bdf
 from harness.testing import must_fail
-from suites.vfio_user.conftest import Prepared
 from suites.vfio_user.devices import Shades
 
 pytestmark = pytest.mark.full
@@ -28,10 +34,15 @@ class Loud(Shades):
 
 
 @pytest.fixture(scope="module")
-def loud(host_stage: Prepared) -> Plugged:
-    """Such a device in the virtual host."""
-    (plugged,) = host_stage.stage.plug(Seat("loud", Loud(), "rp6"))
-    return plugged
+def pins(
+    device_parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+) -> Iterator[Stage]:
+    """A virtual host, no guest in it, with such a device and one that can be silenced."""
+    place = shared_evidence("pins")
+    host = open_device_host(device_parts, key=run_key, evidence=place)
+    with contextlib.closing(Stage(host, device_parts.l0_qemu.version)) as stage:
+        stage.plug(Seat("loud", Loud(), "rp0"), Seat("quiet", Shades(), "rp1"))
+        yield stage
 
 
 def given_to_uio(host: VirtualHost, bdf: Bdf) -> tuple[str | None, str]:
@@ -54,15 +65,13 @@ def check_refused(driver: str | None, said: str) -> None:
 
 
 @pytest.mark.rule("UIO-05")
-def test_a_pin_that_cannot_be_silenced_is_refused(host_stage: Prepared, loud: Plugged) -> None:
+def test_a_pin_that_cannot_be_silenced_is_refused(pins: Stage) -> None:
     """UIO refuses a function whose interrupt pin has no working disable."""
-    check_refused(*given_to_uio(host_stage.stage.host, loud.bdf))
+    check_refused(*given_to_uio(pins.host, pins.plugged["loud"].bdf))
 
 
 @pytest.mark.negative_control("UIO-05")
-def test_a_pin_that_can_be_silenced_is_noticed(host_stage: Prepared) -> None:
+def test_a_pin_that_can_be_silenced_is_noticed(pins: Stage) -> None:
     """The same device with a working disable is taken, and the check fails."""
-    bdf = host_stage["worker"].bdf
-
     with must_fail():
-        check_refused(*given_to_uio(host_stage.stage.host, bdf))
+        check_refused(*given_to_uio(pins.host, pins.plugged["quiet"].bdf))
