@@ -1,6 +1,6 @@
 """Devices with SR-IOV that QEMU emulates: what it refuses, what is there unused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pytest
@@ -165,27 +165,38 @@ class Misplaced:
     physical: int
     words: str
     bus: str = "rp0"
+    """Of the virtual functions."""
+    head: str = ""
+    """Bus of the physical one, if it is another."""
 
 
 MISPLACED = [
     Misplaced("below", (1,), 2, "a VF function number is less than the PF function number"),
     Misplaced("stride", (1, 2, 4), 0, "inconsistent SR-IOV stride"),
-    Misplaced("conventional", (1,), 0, "PCI Express is required for SR-IOV PF", bus="bridge"),
+    Misplaced("conventional-vf", (1,), 0, "PCI Express is required for SR-IOV VF", "bridge"),
+    Misplaced("conventional-pf", (1,), 0, "PCI Express is required for SR-IOV PF", head="bridge"),
 ]
 
 
-def virtio_family(host: Host, virtual: Sequence[int], physical: int, bus: str) -> MachineSpec:
+SLOTS = {"rp0": "0", "bridge": "1"}
+
+
+def virtio_family(host: Host, family: Misplaced) -> MachineSpec:
     """Return a machine with a virtio-net family; the virtual functions are named first."""
     if not host.qemu.features.has_property("virtio-net-pci", "sriov-pf"):
         pytest.skip("needs virtio-net-pci with sriov-pf: QEMU 10.1 or later")
     bridge = Device("pcie-pci-bridge", "bridge", "rp1", "0")
-    slot = "0" if bus == "rp0" else "1"
-    families = [
-        Device("virtio-net-pci", f"vf{n}", bus, f"{slot}.{n}", {"romfile": "", "sriov-pf": "pf"})
-        for n in virtual
-    ]
-    head = Device("virtio-net-pci", "pf", bus, f"{slot}.{physical}", {"romfile": ""})
-    return machine(host, bridge, *families, head)
+    virtual = [
+        Device("virtio-net-pci", f"vf{n}", family.bus, f"{SLOTS[family.bus]}.{n}",
+               {"romfile": "", "sriov-pf": "pf"})
+        for n in family.virtual
+    ]  # fmt: skip
+    bus = family.head or family.bus
+    head = Device("virtio-net-pci", "pf", bus, f"{SLOTS[bus]}.{family.physical}", {"romfile": ""})
+    return machine(host, bridge, *virtual, head)
+
+
+PLACED = Misplaced("placed", (1, 2), 0, "")
 
 
 @pytest.mark.full
@@ -195,8 +206,7 @@ def test_misplaced_virtio_functions_are_refused(
     host: Host, refusal: Refusal, misplaced: Misplaced
 ) -> None:
     """Virtual functions of a virtio family must lie behind their physical one, evenly."""
-    one = misplaced
-    check_said(refusal(virtio_family(host, one.virtual, one.physical, one.bus)), one.words)
+    check_said(refusal(virtio_family(host, misplaced)), misplaced.words)
 
 
 @pytest.mark.full
@@ -206,7 +216,7 @@ def test_well_placed_virtio_functions_are_noticed(
     host: Host, launch: Launch, misplaced: Misplaced
 ) -> None:
     """Where they do, nothing is said against them."""
-    said = launch(virtio_family(host, (1, 2), 0, "rp0")).stderr()
+    said = launch(virtio_family(host, PLACED)).stderr()
 
     with must_fail():
         check_said(said, misplaced.words)
