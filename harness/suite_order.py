@@ -33,7 +33,6 @@ TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
     (("translating",), Shared("guest with virtio disks", 5, 6)),
     (("through_qemu",), Shared("guest behind QEMU", 3, 6)),
     (("intx_guest",), Shared("guest without MSI", 3, 6)),
-    (("slow_intx_guest",), Shared("guest without MSI, behind QEMU", 3, 6)),
     (("firmware_only",), Shared("firmware only", 2, 7)),
     (("spare",), Shared("devices in no machine", 1, 8)),
     (("free",), Shared("devices in no machine", 1, 8)),
