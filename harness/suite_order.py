@@ -38,7 +38,6 @@ TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
     (("free",), Shared("devices in no machine", 1, 8)),
     ((_DEVICES,), Shared("devices in no machine", 1, 8)),
     (("zoo",), Shared("zoo", 9, NOTHING_TURN)),
-    (("bare_zoo",), Shared("zoo without firmware", 10, NOTHING_TURN)),
     (("cold",), Shared("firmware with a device in Python", 1, NOTHING_TURN)),
     (("guest_stage",), Shared("guest with devices in Python", 2.5, NOTHING_TURN)),
     (("onward",), Shared("host with devices in Python", 5, NOTHING_TURN)),
