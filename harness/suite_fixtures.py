@@ -357,6 +357,7 @@ def attaching(host: Host, bdf: object, **options: str) -> MachineSpec:
     spec = nested_spec(
         accel=host.accelerator.option,
         assigned=[assigned_device("nvme", str(bdf), options=options)],
+        memory_mib=64,  # all of it is pinned
         name="attempt",
     )
     return replace(spec, paused=True)

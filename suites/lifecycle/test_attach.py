@@ -262,6 +262,7 @@ def test_killed_machine_frees_its_devices(
     check_accepted(attempt(host, spec))
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("LIF-31")
 def test_device_that_is_still_held_is_noticed(
     host: Host, free: Free, launch: Launch, attempt: Attempt
@@ -283,6 +284,7 @@ def check_attached(machine: Machine, function: PciFunction) -> None:
     assert host == str(function.bdf), host
 
 
+@pytest.mark.full
 @pytest.mark.rule("LIF-33")
 def test_attaching_works_without_kvm(host: Host, free: Free, launch: Launch) -> None:
     """A machine that TCG runs gets the device too."""
@@ -292,6 +294,7 @@ def test_attaching_works_without_kvm(host: Host, free: Free, launch: Launch) -> 
     check_attached(launch(replace(spec, accel="tcg")), function)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("LIF-33")
 def test_attaching_with_kvm_is_told_apart(host: Host, free: Free, launch: Launch) -> None:
     """The check fails on the same machine run by KVM."""

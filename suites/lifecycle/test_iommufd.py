@@ -39,6 +39,7 @@ def test_iommufd_needs_its_node(host: Host, free: Free, attach: Attach, no_iommu
     check_any(said, *NO_IOMMUFD)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("IFD-04")
 def test_the_other_backend_is_noticed(host: Host, free: Free, attach: Attach) -> None:
     """The group backend, which does not need it, is not refused."""
@@ -78,6 +79,7 @@ def test_a_function_without_vfio_has_no_directory(
     check_said(attach(host, unbound.bdf, iommufd="backend"), *no_directory(unbound))
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("IFD-02")
 @pytest.mark.usefixtures("with_backend")
 def test_a_function_with_vfio_has_one(host: Host, free: Free, attach: Attach) -> None:

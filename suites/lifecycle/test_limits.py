@@ -47,6 +47,7 @@ def test_missing_container_node_is_named(
     check_said(said, *words_for_no_container(no_container))
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("LIF-05")
 def test_a_container_node_is_noticed(host: Host, free: Free, attach: Attach) -> None:
     """With it nothing is refused."""
@@ -188,6 +189,7 @@ def test_balloon_is_not_for_whole_devices(host: Host, free: Free, attach: Attach
     check_said(attach(host, free("nvme").bdf, x_balloon_allowed="on"), *BALLOON)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("LIF-17")
 def test_memory_that_stays_is_noticed(host: Host, free: Free, attach: Attach) -> None:
     """Without that option there is nothing to refuse."""
@@ -231,6 +233,7 @@ def just_enough(one_mapping: VirtualHost, free: Free, attempt: Attempt) -> Virtu
     return one_mapping
 
 
+@pytest.mark.full
 @pytest.mark.rule("LIF-16")
 def test_mapping_fails_for_good_later(
     just_enough: VirtualHost, free: Free, launch: Launch
@@ -239,6 +242,7 @@ def test_mapping_fails_for_good_later(
     check_fatal(*last_words(launch(growing(just_enough, free))))
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("LIF-16")
 def test_memory_that_can_be_mapped_is_noticed(host: Host, free: Free, launch: Launch) -> None:
     """Where it can be mapped the machine goes on."""

@@ -30,6 +30,7 @@ def test_switched_off_blocks(host: Host, free: Free, launch: Launch) -> None:
     check_blocked(launch(spec_with(host, device)), f"{function.bdf}: {SWITCHED_OFF}")
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("MIG-02")
 def test_another_reason_is_noticed(host: Host, free: Free, launch: Launch) -> None:
     """Where it is not off, another reason is given."""
@@ -40,6 +41,7 @@ def test_another_reason_is_noticed(host: Host, free: Free, launch: Launch) -> No
         check_blocked(machine, f"{function.bdf}: {SWITCHED_OFF}")
 
 
+@pytest.mark.full
 @pytest.mark.rule("MIG-09")
 def test_only_migratable_refuses(host: Host, free: Free, attempt: Attempt) -> None:
     """With ``-only-migratable`` what blocks migration is refused at the start."""
@@ -51,6 +53,7 @@ def test_only_migratable_refuses(host: Host, free: Free, attempt: Attempt) -> No
     check_said(said, "only-migratable")
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("MIG-09")
 def test_a_machine_without_blockers_is_noticed(host: Host, attempt: Attempt) -> None:
     """Without assigned functions there is nothing to refuse."""

@@ -58,7 +58,8 @@ def check_unmapped(rows: list[Region]) -> None:
 
 def check_mapped(rows: list[Region], before: list[Region]) -> None:
     """What was mapped of the function still is, nothing more."""
-    assert [str(row) for row in rows] == [str(row) for row in before]
+    # QEMU lists its flat views in no particular order.
+    assert sorted(map(str, rows)) == sorted(map(str, before))
 
 
 @pytest.mark.parametrize("name", ["nvme", pytest.param("igb", marks=pytest.mark.full)])

@@ -74,6 +74,7 @@ def test_a_function_without_vfio_is_refused(
     check_any(attach(host, at_home.bdf), words_for_no_node(host, at_home.iommu_group))
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("LIF-04")
 def test_a_function_with_vfio_is_noticed(host: Host, free: Free, attach: Attach) -> None:
     """A function that vfio-pci has is not refused."""
