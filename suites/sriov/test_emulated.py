@@ -174,8 +174,9 @@ MISPLACED = [
     Misplaced("below", (1,), 2, "a VF function number is less than the PF function number"),
     Misplaced("stride", (1, 2, 4), 0, "inconsistent SR-IOV stride"),
     Misplaced("conventional-vf", (1,), 0, "PCI Express is required for SR-IOV VF", "bridge"),
-    Misplaced("conventional-pf", (1,), 0, "PCI Express is required for SR-IOV PF", head="bridge"),
-]
+    Misplaced("conventional-pf", (1,), 0, "attaching user-created SR-IOV VF unsupported",
+              head="bridge"),
+]  # fmt: skip
 
 
 SLOTS = {"rp0": "0", "bridge": "1"}
