@@ -36,6 +36,8 @@ class Observed:
     memory_map: MemoryMap
     map_as_master: MemoryMap
     """With the bus master bit of `harness.machine.vtd.ALONE` set."""
+    map_released: MemoryMap
+    """With that bit cleared again."""
     tree: MemoryTree
     """With disabled regions."""
     slots: Mapping[str, int]
@@ -91,11 +93,14 @@ class Observer:
             tree = machine.memory_tree(disabled=True)
             bdf = next(f.bdf for f in machine.functions() if f.qdev_id == ALONE.id)
             set_bus_master(machine, bdf, on=True)
+            as_master = machine.memory_map(keep="memory-map-as-master")
+            set_bus_master(machine, bdf, on=False)
             return Observed(
                 config,
                 registers,
                 before,
-                machine.memory_map(keep="memory-map-as-master"),
+                as_master,
+                machine.memory_map(keep="memory-map-released"),
                 tree,
                 slots_of(machine),
                 frozenset(str(entry["name"]) for entry in listed),

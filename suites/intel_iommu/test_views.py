@@ -190,11 +190,12 @@ def check_bus_master(memory_map: MemoryMap, *, on: bool) -> None:
 @EACH
 @pytest.mark.rule("VTD-44")
 def test_bus_master_opens_the_space(observe: Observe, config: VtdConfig) -> None:
-    """A function may reach memory only while its bus master bit is set."""
+    """A function may reach memory only while its bus master bit is set, not before or after."""
     observed = observe(config)
 
     check_bus_master(observed.memory_map, on=False)
     check_bus_master(observed.map_as_master, on=True)
+    check_bus_master(observed.map_released, on=False)
 
 
 @pytest.mark.negative_control("VTD-44")
