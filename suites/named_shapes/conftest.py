@@ -32,7 +32,7 @@ from harness.images.qemu_build import QemuBuild
 from harness.lab.parts import Parts
 from harness.lab.shape_host import ShapeHost, ShapeMachine, open_shape_host
 from harness.lab.vfio_user import parts_with_devices
-from harness.machine.command import Device
+from harness.machine.command import Device, Options
 from harness.model.vfio.mapping import VfioOptions
 from harness.shapes.builds import first_with_vfio_user
 from harness.shapes.named.bench import Guest, NamedBench, named_bench
@@ -59,6 +59,7 @@ SPECIAL: Mapping[str, tuple[str, VfioOptions]] = {
     "rtl8168-moved": ("rtl8168", VfioOptions(msix_relocation=2)),
     "igd-12": ("igd-12", VfioOptions(igd_gms=True)),
 }
+NO_IOEVENTFD: Options = {"x-no-kvm-ioeventfd": True}
 ATI_VGA: Mapping[str, tuple[str, VfioOptions]] = {"ati-vga": ("ati", VfioOptions(vga=True))}
 """A machine of its own: of two with x-vga the legacy ranges show one only."""
 
@@ -179,9 +180,10 @@ def _machine(
     chosen: Mapping[str, tuple[str, VfioOptions]],
     place: Path,
     rom: Sequence[str] = (),
+    properties: Mapping[str, Options] | None = None,
 ) -> Iterator[ShapeMachine]:
     each = {name: options for name, (_, options) in chosen.items()}
-    with prepared.there.machine(each, evidence=place, rom=rom) as machine:
+    with prepared.there.machine(each, evidence=place, rom=rom, properties=properties) as machine:
         yield machine
 
 
@@ -194,8 +196,9 @@ def plain(shape_host: Prepared, shared_evidence: SharedEvidence) -> Iterator[Sha
 
 @pytest.fixture(scope="session")
 def special(shape_host: Prepared, shared_evidence: SharedEvidence) -> Iterator[ShapeMachine]:
-    """The machine with `SPECIAL`."""
-    with _machine(shape_host, SPECIAL, shared_evidence("shapes-special")) as machine:
+    """The machine with `SPECIAL`; writes to its NVIDIA card never move to the kernel."""
+    place, properties = shared_evidence("shapes-special"), {"nvidia-vga": NO_IOEVENTFD}
+    with _machine(shape_host, SPECIAL, place, properties=properties) as machine:
         yield machine
 
 

@@ -226,3 +226,31 @@ def test_allowed_mappings_are_noticed(shape_host: Prepared, spare_machine: Spare
     for check in (check_error, check_fatal, check_warning):
         with must_fail():
             check(outcome)
+
+
+# -- a pin that cannot be trusted --------------------------------------------------------------
+
+
+def check_pin_is_hidden(machine: ShapeMachine, name: str, log: str) -> None:
+    """The device has a pin, the kernel says that it masks it, and the guest sees none."""
+    function = machine.assigned[name].function
+    seen = machine.machine.function_of(name).pin
+    assert function.interrupt_pin, f"{name} has no interrupt pin at all"
+    assert f"{function.bdf}: Masking broken INTx support" in log, f"not said of {function.bdf}"
+    assert seen == 0, f"the guest sees pin {seen}"
+
+
+@pytest.mark.full
+@pytest.mark.rule("INT-11")
+def test_broken_pin_is_masked(plain: ShapeMachine, shape_host: Prepared) -> None:
+    """Of an XL710, which cannot signal INTx reliably, vfio masks it and shows no pin."""
+    check_pin_is_hidden(plain, XL710, shape_host.there.host.kernel_log())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["nvidia", "ati"])
+@pytest.mark.negative_control("INT-11")
+def test_pin_that_works_is_noticed(plain: ShapeMachine, shape_host: Prepared, name: str) -> None:
+    """The pins of other devices are left as they are."""
+    with must_fail():
+        check_pin_is_hidden(plain, name, shape_host.there.host.kernel_log())

@@ -367,6 +367,13 @@ GEN4_VFS: Final = tuple(
 )
 
 
+def check_driver_migrates(found: Sequence[PciFunction]) -> None:
+    """Each of the functions is with the vfio driver that knows how to migrate it."""
+    assert found and {function.driver for function in found} == {"qat_vfio_pci"}, [
+        f"{function.bdf} with {function.driver}" for function in found
+    ]
+
+
 @pytest.mark.rule("QAT-22")
 def test_newer_functions_have_a_driver_that_migrates(host: Host) -> None:
     """Virtual functions of the 4940 family have a vfio driver of their own."""
@@ -374,4 +381,11 @@ def test_newer_functions_have_a_driver_that_migrates(host: Host) -> None:
     if not found:
         pytest.skip("needs a virtual function of the Intel QAT 4940 family on the host")
 
-    assert {function.driver for function in found} == {"qat_vfio_pci"}
+    check_driver_migrates(found)
+
+
+@pytest.mark.negative_control("QAT-22")
+def test_a_function_with_another_driver_is_noticed(model: dict[str, PciFunction]) -> None:
+    """The virtual function of an older device, which has no such driver, fails the check."""
+    with must_fail():
+        check_driver_migrates([model["qat-vf"]])

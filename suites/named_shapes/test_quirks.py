@@ -339,6 +339,56 @@ def test_reads_beside_a_window_are_noticed(plain: ShapeMachine) -> None:
         check_quirk_traces(plain, "rtl8168", start, "vfio_quirk_generic_mirror_read")
 
 
+# -- writes that move to the kernel ------------------------------------------------------------
+
+MSI_ACK = 0x88704
+"""Where NVIDIA's driver acknowledges an interrupt, in BAR 0."""
+IOEVENTFD = "vfio_ioeventfd_init"
+
+
+def moved(machine: ShapeMachine, name: str, values: Sequence[int]) -> int:
+    """Write *values* into the mirror; return how many of the writes got an eventfd."""
+    address = machine.assigned[name].window(0).start + MSI_ACK
+    with machine.machine.tracing(IOEVENTFD) as window:
+        for value in values:
+            machine.qtest.write(address, value)
+    return window.count(IOEVENTFD)
+
+
+def check_moves(count: int) -> None:
+    """One write, of one value, was given an eventfd."""
+    assert count == 1, f"{count} eventfds"
+
+
+@pytest.mark.full
+@pytest.mark.rule("TRP-13")
+def test_equal_writes_move_to_the_kernel(plain: ShapeMachine) -> None:
+    """The tenth equal write to NVIDIA's mirror gets an eventfd, so that later ones pass by QEMU.
+
+    One more write of QEMU's own, which no eventfd takes, would be its end:
+    docs/findings/nvidia-eventfd-twice.md.
+    """
+    check_moves(moved(plain, "nvidia", [0x11] * 10))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("values", [[0x22] * 9, [0x33, 0x44] * 10])
+@pytest.mark.negative_control("TRP-13")
+def test_too_few_equal_writes_are_noticed(plain: ShapeMachine, values: Sequence[int]) -> None:
+    """Nine equal writes, or twenty that differ, stay with the quirk."""
+    with must_fail():
+        check_moves(moved(plain, "nvidia", values))
+
+
+@pytest.mark.full
+@pytest.mark.rule("TRP-13")
+def test_writes_stay_where_they_must(special: ShapeMachine) -> None:
+    """With x-no-kvm-ioeventfd all of them stay with the quirk."""
+    count = moved(special, "nvidia-vga", [0x55] * 30)
+
+    assert count == 0, f"{count} eventfds"
+
+
 # -- vfio-user-pci has none --------------------------------------------------------------------
 
 

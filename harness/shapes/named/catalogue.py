@@ -135,7 +135,7 @@ _ALL: Final = (
         (whole(0, MEM64, 8 * MIB, prefetchable=True),
          whole(3, MEM64, 32 * KIB, prefetchable=True)),
         MsixSpec(129, 3, 0, 3, 0x1000, at=0x70),
-        express=ExpressSpec(at=0xA0), revision=2,
+        express=ExpressSpec(at=0xA0), revision=2, interrupt_pin=1,
     ),
     NamedShape(
         "xl710-pba-apart", "the same with its PBA in a BAR of its own",
