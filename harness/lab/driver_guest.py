@@ -119,7 +119,7 @@ class Forwarding:
     returned: int = 0
     """Frames that we counted; at its end."""
 
-    def exchange(self, count: int, *, timeout: float = 20) -> int:
+    def exchange(self, count: int, *, timeout: float = 60) -> int:
         """Send *count* frames; return how many of them came back, addresses swapped."""
         card, ours = (bytes.fromhex(mac.replace(":", "")) for mac in (self.nic.mac, _OUR_MAC))
         first = self.nic.peer.sent
@@ -203,7 +203,7 @@ class DriverGuest:
 
     @contextlib.contextmanager
     def forwarding(
-        self, nic: Nic, memory: Memory = Memory.PAGES, *, patience: float = 20
+        self, nic: Nic, memory: Memory = Memory.PAGES, *, patience: float = 120
     ) -> Iterator[Forwarding]:
         """Have testpmd send back what comes to *nic*, which has a driver for that, while inside.
 
@@ -219,7 +219,10 @@ class DriverGuest:
             nic.peer.drain(timeout=0.2)
             yield run
             run.counts = program.stop()
-            nic.peer.drain(timeout=0)
+            # What it counted as sent may still be on its way to us.
+            while nic.peer.received - run.received_before < run.counts.sent:
+                if not nic.peer.drain(timeout=2):
+                    break
             run.returned = nic.peer.received - run.received_before
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ INVALIDATIONS = ("vtd_inv_desc_iotlb_pages", "vtd_inv_desc_iotlb_domain",
 
 
 def forward(
-    guest: DriverGuest, name: str, driver: str, memory: Memory, *, patience: float = 30
+    guest: DriverGuest, name: str, driver: str, memory: Memory, *, patience: float = 120
 ) -> tuple[int, Forwarding, TraceWindow]:
     """Let testpmd forward `FRAMES` frames of the card *name*, which *driver* has.
 
