@@ -29,7 +29,7 @@ from harness.lab.resident import Resident
 from harness.machine.command import Device
 from harness.model.pci import Bdf
 
-EMULATED = Device("edu", "emulated", "rp3", "0", {"dma_mask": "0xffffffffffffffff"})
+EMULATED = Device("edu", "emulated", "rp3", "0", {"dma_mask": 0xFFFFFFFFFFFFFFFF})
 """The function that a guest's QEMU emulates; it is plugged when the guest is up."""
 _UNSAFE = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 
