@@ -10,14 +10,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from harness.host.host import Host
+from harness.host.virtual import VirtualHost
 from harness.lab.kernel_test import KernelTest, place_kernel_test
 from harness.lab.parts import Parts
 from harness.parse.ktap import KtapReport, KtapResult, Outcome
+from harness.suite_fixtures import Free
 
 Program = Callable[[str], KernelTest]
 EachResult = Callable[[KtapReport], None]
@@ -38,10 +41,12 @@ def program(host: Host, parts: Parts) -> Program:
 
 
 @pytest.fixture
-def with_iommufd(host: Host) -> None:
+def with_iommufd(host: Host, free: Free) -> None:
     """The kernel of the host has iommufd, and nodes for devices."""
     if not host.exists("/dev/iommu"):
         pytest.skip(f"the kernel of the host has no /dev/iommu: {ENABLES}")
+    # The directory is there when a device is in it.
+    free("igb")
     if not host.exists("/dev/vfio/devices"):
         pytest.skip(f"the kernel of the host has no /dev/vfio/devices: {ENABLES}")
 
@@ -67,6 +72,16 @@ def each_result(subtests: pytest.Subtests) -> EachResult:
                 check_result(result)
 
     return tell
+
+
+@contextmanager
+def no_iommufd(host: VirtualHost) -> Iterator[None]:
+    """Have another device in the place of /dev/iommu while inside."""
+    host.run("mount --bind /dev/null /dev/iommu")
+    try:
+        yield
+    finally:
+        host.run("umount /dev/iommu")
 
 
 def check_result(result: KtapResult) -> None:

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import pytest
 
 from harness.host.host import Host
+from harness.host.virtual import VirtualHost
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Free
 from harness.testing import must_fail
-from suites.kernel_selftests.conftest import EachResult, Program, check_report
+from suites.kernel_selftests.conftest import EachResult, Program, check_report, no_iommufd
 
 pytestmark = pytest.mark.full
 
@@ -111,6 +112,64 @@ def test_registers_that_are_not_mapped_are_noticed(
 
     with no_mappings(host):
         report = test.run(igb.bdf, variants=[TYPE1])
+
+    with must_fail():
+        check_report(report)
+
+
+# -- with iommufd, which these go by unless they name another way -------------------------------
+
+
+@pytest.mark.rule("LST-01")
+@pytest.mark.usefixtures("with_iommufd")
+@pytest.mark.parametrize("name", ["e1000e", "igb", "nvme"])
+def test_devices_are_configured_and_interrupt(
+    program: Program, free: Free, name: str, each_result: EachResult
+) -> None:
+    """Configuration space is written, BARs are mapped, vectors arrive, a reset is made."""
+    report = program("vfio/vfio_pci_device_test").run(free(name).bdf)
+
+    each_result(report)
+    check_report(report)
+
+
+@pytest.mark.negative_control("LST-01")
+@pytest.mark.usefixtures("with_iommufd")
+def test_a_device_that_vfio_lacks_is_noticed(
+    host: Host, program: Program, igb: PciFunction
+) -> None:
+    """A function that nobody drives fails them."""
+    test = program("vfio/vfio_pci_device_test")
+
+    with host.without_driver(igb.bdf):
+        report = test.run(igb.bdf)
+
+    with must_fail():
+        check_report(report)
+
+
+@pytest.mark.rule("LST-03")
+@pytest.mark.usefixtures("with_iommufd")
+def test_a_device_is_bound_to_iommufd_once(
+    program: Program, igb: PciFunction, each_result: EachResult
+) -> None:
+    """A device is bound once, to a real iommufd, asked after that, attached to what exists."""
+    report = program("vfio/vfio_iommufd_setup_test").run(igb.bdf)
+
+    each_result(report)
+    check_report(report)
+
+
+@pytest.mark.negative_control("LST-03")
+@pytest.mark.usefixtures("with_iommufd")
+def test_an_iommufd_that_is_none_is_noticed(
+    virtual_host: VirtualHost, program: Program, igb: PciFunction
+) -> None:
+    """Where /dev/iommu is another device, nothing can be bound."""
+    test = program("vfio/vfio_iommufd_setup_test")
+
+    with no_iommufd(virtual_host):
+        report = test.run(igb.bdf)
 
     with must_fail():
         check_report(report)
