@@ -13,6 +13,7 @@ from harness.commands import mutants as work
 from harness.commands.mutants import MutantsOutcome, MutantsRequest, run_mutants
 from harness.errors import ConfigError, HarnessError, ImageError
 from harness.images import qemu_mutant
+from harness.images.qemu_build import QemuBuild
 from harness.images.workshop import Workshop
 from harness.model.rule import Verdict
 from harness.model.version import QemuVersion
@@ -46,7 +47,7 @@ class Played:
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     one = Played()
     monkeypatch.setattr(work, "require_packages", lambda: None)
-    monkeypatch.setattr(work.QemuBuild, "resolve", one.resolve)
+    monkeypatch.setattr(QemuBuild, "resolve", one.resolve)
     monkeypatch.setattr(qemu_mutant, "mutants_dir", lambda: tmp_path)
     for name, selection in {"first": '"a", "b"', "second": '"b"'}.items():
         (tmp_path / f"{name}.toml").write_text(
