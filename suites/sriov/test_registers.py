@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import pytest
 
 from harness.host.host import Host
-from harness.machine.bare_pci import Q35, BarePci, connect, with_qtest
+from harness.machine.bare_pci import (
+    COMMAND,
+    MEMORY_AND_MASTER,
+    Q35,
+    BarePci,
+    connect,
+    with_qtest,
+)
 from harness.machine.command import Device, MachineSpec
+from harness.machine.machine import Machine
 from harness.model.pci import Bdf
 from harness.suite_fixtures import Launch
 from harness.testing import must_fail
@@ -16,9 +24,13 @@ pytestmark = pytest.mark.full
 
 PF = Bdf(0, 0, 1, 0)
 CAPABILITY = 0x10
-CONTROL, TOTAL, NUMBER = 0x08, 0x0E, 0x10
-ENABLE = 1 << 0
-"""VF Enable (PCIe 6.0, 9.3.3.3.1)."""
+CONTROL, TOTAL, NUMBER, FIRST_BAR = 0x08, 0x0E, 0x10, 0x24
+ENABLE, MEMORY = 1 << 0, 1 << 3
+"""VF Enable and VF MSE (PCIe 6.0, 9.3.3.3.1 and 9.3.3.3.4)."""
+FIRST_VF = Bdf(0, 0, 0x11, 0)
+"""First VF Offset of the igb is 128."""
+ABOVE = 0x3_2000_0000
+"""An address that 32 bits do not hold."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +50,8 @@ class Registers:
 
 
 @pytest.fixture
-def registers(host: Host, launch: Launch) -> Iterator[Registers]:
-    """The registers of an igb that nobody has touched."""
-    if not (host.qemu.version.has(10, 1) or fixed_in_stable(host)):
-        pytest.skip("NumVFs and VF Enable guard each other since QEMU 10.1 (CVE-2025-54567)")
+def resting(host: Host, launch: Launch) -> Machine:
+    """A machine with an igb that does not run."""
     spec = MachineSpec(
         name="registers",
         accel=host.accelerator.option,
@@ -49,13 +59,26 @@ def registers(host: Host, launch: Launch) -> Iterator[Registers]:
         devices=(Device("igb", "igb", "pcie.0", "1", {"romfile": ""}),),
         paused=True,
     )
-    machine = launch(with_qtest(spec))
-    qtest = connect(machine)
+    return launch(with_qtest(spec))
+
+
+@pytest.fixture
+def untouched(resting: Machine) -> Iterator[Registers]:
+    """The registers of an igb that nobody has touched."""
+    qtest = connect(resting)
     try:
         pci = BarePci(qtest, Q35)
         yield Registers(pci, pci.extended(PF, CAPABILITY))
     finally:
         qtest.close()
+
+
+@pytest.fixture
+def registers(host: Host, untouched: Registers) -> Registers:
+    """The same where NumVFs and VF Enable guard each other."""
+    if not (host.qemu.version.has(10, 1) or fixed_in_stable(host)):
+        pytest.skip("NumVFs and VF Enable guard each other since QEMU 10.1 (CVE-2025-54567)")
+    return untouched
 
 
 def fixed_in_stable(host: Host) -> bool:
@@ -108,3 +131,29 @@ def test_all_that_there_are_is_noticed(registers: Registers) -> None:
     """With all that there are it can."""
     with must_fail():
         check_not_enabled(registers, registers.read(TOTAL))
+
+
+def check_mapped(machine: Machine, registers: Registers, control: int) -> None:
+    """BAR 0 of the first virtual function is in the map where its 64 bits say."""
+    registers.pci.write(PF, registers.at + FIRST_BAR, ABOVE & 0xFFFF_FFFF)
+    registers.pci.write(PF, registers.at + FIRST_BAR + 4, ABOVE >> 32)
+    registers.write(NUMBER, 1)
+    registers.write(CONTROL, control)
+    # The specification has no such bit in a virtual function; QEMU maps one by it, and not by
+    # VF MSE of the physical function: docs/findings/vf-command-bits.md.
+    registers.pci.write(FIRST_VF, COMMAND, MEMORY_AND_MASTER, 2)
+    rows = [row for row in machine.memory_map().memory.regions if row.name == "igbvf-mmio"]
+    assert [row.range.start for row in rows] == [ABOVE], rows
+
+
+@pytest.mark.rule("SRV-23")
+def test_addresses_of_64_bits_are_kept(resting: Machine, untouched: Registers) -> None:
+    """A 64-bit BAR of a virtual function above 4 GiB is not cut to 32 bits."""
+    check_mapped(resting, untouched, ENABLE | MEMORY)
+
+
+@pytest.mark.negative_control("SRV-23")
+def test_a_bar_that_is_not_there_is_noticed(resting: Machine, untouched: Registers) -> None:
+    """Without VF Enable there is none."""
+    with must_fail():
+        check_mapped(resting, untouched, MEMORY)
