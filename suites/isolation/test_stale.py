@@ -215,8 +215,11 @@ class Left:
 
 
 @pytest.fixture
-def left(nested: Nested) -> Iterator[Left]:
-    """A page of the resident guest, which has an edu; the guest ends with the tests of this."""
+def left(never_read: None, nested: Nested) -> Iterator[Left]:
+    """A page of a resident guest, which has an edu.
+
+    Its flat views were never read, or the edu would not go: docs/findings.
+    """
     assert nested.guest is not None
     with canary(nested.guest, value=QUIET) as page:
         yield Left(nested, page)
