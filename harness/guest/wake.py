@@ -44,7 +44,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode().rstrip("=")
 
 
-def wake(machine: Machine, authorized: str, *, timeout: float = 60) -> str:
+def wake(machine: Machine, authorized: str, *, timeout: float = 120) -> str:
     """Wake the system in *machine*; return the host key it has from now on.
 
     :param authorized: base64 of the ed25519 key that may log in.

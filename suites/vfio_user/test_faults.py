@@ -159,6 +159,7 @@ def test_wrong_data_reaches_the_guest(machine_with: OpenMachine) -> None:
     check_goes_on(machine)
 
 
+@pytest.mark.full  # 5 s of QEMU's patience
 @pytest.mark.rule("PEER-03")
 def test_silence_costs_one_read(machine_with: OpenMachine) -> None:
     """A read that is never answered ends after 5 s with ones; the next one is answered."""
@@ -178,6 +179,7 @@ def test_silence_is_not_said_of_a_good_server(machine_with: OpenMachine) -> None
         check_reads_ones(machine, "timed out waiting for reply")
 
 
+@pytest.mark.full  # 5 s of QEMU's patience
 @pytest.mark.rule("PEER-04")
 def test_closed_connection_cuts_the_device_off(machine_with: OpenMachine) -> None:
     """A device whose server is gone reads as ones; QEMU lives."""
@@ -187,6 +189,7 @@ def test_closed_connection_cuts_the_device_off(machine_with: OpenMachine) -> Non
     check_is_cut_off(machine)
 
 
+@pytest.mark.full  # 5 s of QEMU's patience
 @pytest.mark.rule("PEER-05")
 def test_noise_cuts_the_device_off(machine_with: OpenMachine) -> None:
     """Bytes that are no message end the connection; QEMU lives."""
