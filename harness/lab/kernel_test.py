@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.errors import ParseError
+from harness.errors import ParseError, WaitTimeout
 from harness.host.host import Host
 from harness.host.supply import supply
 from harness.images.kernel_tests import KernelTests
@@ -36,6 +36,8 @@ class KernelTest:
         :param variants: run no others (``-v`` of ``kselftest_harness.h``).
         :param leave_out: names of tests that are not run (``-T``).
         :raise ParseError: it gave no results; says what it printed and how it ended.
+        :raise WaitTimeout: one of its tests took longer than it allows itself (30 s, for
+            computers that are not emulated): no verdict on the kernel.
         """
         # The first filter that fits decides.
         filters = [word for name in leave_out for word in ("-T", name)]
@@ -44,13 +46,20 @@ class KernelTest:
         line = shlex.join([self.path, *filters, *map(str, words)])
         done = self.host.run(f"{line} 2>&1", check=False, timeout=timeout)
         try:
-            return parse_ktap(done.stdout)
+            report = parse_ktap(done.stdout)
         except ParseError as error:
             raise ParseError(
                 f"{error.where} of {self.path} of Linux {self.version}",
                 text=f"exit status {done.exit_status}\n{done.stdout}"[-2000:],
                 where="output",
             ) from error
+        if late := report.timed_out:
+            raise WaitTimeout(
+                f"{late[0].name} of {self.path} was ended by its own time limit",
+                seen="\n".join(late[0].said),
+                hint="run it on a host that is less busy, or has KVM",
+            )
+        return report
 
 
 def place_kernel_test(host: Host, tests: KernelTests, name: str) -> KernelTest:

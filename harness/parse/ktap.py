@@ -67,6 +67,13 @@ class KtapReport:
         """Return the results with this outcome."""
         return tuple(one for one in self.results if one.outcome is outcome)
 
+    @property
+    def timed_out(self) -> tuple[KtapResult, ...]:
+        """Return those that ``kselftest_harness.h`` ended: they took longer than it allows."""
+        late = "Test terminated by timeout"
+        failed = self.of(Outcome.FAIL)
+        return tuple(one for one in failed if any(late in line for line in one.said))
+
     def problems(self) -> list[str]:
         """Return what keeps this from being a pass; skipped tests do not."""
         found = [f"{one}\n    " + "\n    ".join(one.said[-8:]) for one in self.of(Outcome.FAIL)]

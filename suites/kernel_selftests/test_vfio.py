@@ -175,6 +175,38 @@ def test_an_iommufd_that_is_none_is_noticed(
         check_report(report)
 
 
+# The first seconds of each are memory: a GiB that is made, pinned and mapped, in the 30 s that
+# each allows itself. iommufd, page by page, takes longer here, and its test is ended: a host with
+# KVM would do. By type 1 of either kind it is the same driver that is tested.
+COPIES_BY = (TYPE1, "iommufd_compat_type1v2")
+
+
+@pytest.mark.rule("LST-04")
+@pytest.mark.parametrize("mode", COPIES_BY, indirect=True)
+def test_a_device_copies_memory_and_interrupts(
+    program: Program, igb: PciFunction, mode: str, each_result: EachResult
+) -> None:
+    """The igb copies memory by DMA where it is mapped, and not where it is not; MSI arrive."""
+    report = program("vfio/vfio_pci_driver_test").run(igb.bdf, variants=[mode], timeout=300)
+
+    each_result(report)
+    check_report(report)
+
+
+@pytest.mark.negative_control("LST-04")
+def test_a_device_without_memory_is_noticed(
+    host: Host, program: Program, igb: PciFunction
+) -> None:
+    """Where the kernel allows no mapping it has nothing to copy."""
+    test = program("vfio/vfio_pci_driver_test")
+
+    with no_mappings(host):
+        report = test.run(igb.bdf, variants=[TYPE1])
+
+    with must_fail():
+        check_report(report)
+
+
 def check_driven_by(host: Host, function: PciFunction, driver: str | None) -> None:
     """The function has this driver."""
     now = host.function(function.bdf).driver

@@ -98,6 +98,13 @@ def test_what_is_no_report_is_refused(text: str, complaint: str) -> None:
         parse_ktap(text)
 
 
+def test_a_test_that_took_too_long_is_told_from_one_that_failed() -> None:
+    late = RUN.replace("terminated by assertion", "terminated by timeout")
+
+    assert [one.number for one in parse_ktap(late).timed_out] == [3]
+    assert not parse_ktap(RUN).timed_out
+
+
 NAMES = st.from_regex(r"[a-z_]{1,12}(\.[a-z0-9_]{1,12}){0,2}", fullmatch=True)
 REASONS = st.from_regex(r"([a-zA-Z][a-zA-Z0-9() ]{0,20}[a-z0-9)])?", fullmatch=True)
 SAID = st.lists(st.from_regex(r"# [a-zA-Z .:]{0,30}", fullmatch=True), max_size=3).map(tuple)
