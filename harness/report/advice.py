@@ -153,7 +153,7 @@ def _for_virtual(facts: MachineFacts) -> list[Change]:
             Change(
                 "rules of iommufd on virtual hosts",
                 "boot a kernel with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV: "
-                "trapline run --kernel BZIMAGE",
+                "trapline run --kernel built:7.3 (compiles it, once)",
             )
         )
     return found
