@@ -103,8 +103,9 @@ def first_the_node(host: Host) -> None:
 
 
 @pytest.fixture
-def no_cdev(host: Host, with_backend: None, first_the_node: None) -> None:
+def no_cdev(host: Host, free: Free, with_backend: None, first_the_node: None) -> None:
     """The kernel of the host gives devices no nodes of their own."""
+    free("nvme")  # the directory of nodes is there when a device is in it
     if host.exists("/dev/vfio/devices"):
         pytest.skip("a kernel without CONFIG_VFIO_DEVICE_CDEV would enable this")
 
