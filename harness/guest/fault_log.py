@@ -40,7 +40,7 @@ class FaultLog:
         """Return what was said until now."""
         return iommu_faults(self.system.kernel_log_since(self._mark).splitlines())
 
-    def soon(self, *, timeout: float = 1.5) -> tuple[IommuFault, ...]:
+    def soon(self, *, timeout: float = 15) -> tuple[IommuFault, ...]:
         """Return what was said, as soon as anything was: the fault is an interrupt of its own.
 
         :param timeout: seconds after which nothing is taken for an answer.

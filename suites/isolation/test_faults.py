@@ -14,6 +14,8 @@ from suites.isolation.checks import IOVA, WORD, give
 from suites.isolation.conftest import CONTROLS, CORE, EVERYWHERE, on
 
 BESIDE = IOVA + 0x10_0000
+SILENCE = 1.5
+"""Seconds to listen where nothing comes."""
 REASONS = {FaultKind.DMA_WRITE: "0x5", FaultKind.DMA_READ: "0x6"}
 """Of VT-d (7.2.3): no entry permits the write, the read."""
 
@@ -93,7 +95,7 @@ def test_permitted_access_is_noticed(
     access(engine, IOVA)
 
     with must_fail():
-        check_told(plot, log.soon(), kind, IOVA)
+        check_told(plot, log.soon(timeout=SILENCE), kind, IOVA)
 
 
 # -- the other level --------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_a_write_to_memory_is_no_message(plot: Plot, engine: DmaEngine) -> None:
     forge(engine, IOVA + 0x10_0000)
 
     with must_fail():
-        check_refused(log.soon())
+        check_refused(log.soon(timeout=1.5))
 
 
 def arrived(system: System, mark: int) -> list[str]:
