@@ -33,7 +33,7 @@ def by_iommufd(spec: MachineSpec) -> MachineSpec:
 
 def not_attached(peers: Peers) -> tuple[str, ...]:
     """Return what is said of a function that cannot be attached to the address space."""
-    return (f"error attach {peers.functions[1].bdf} (", ") to id=", ": Invalid argument")
+    return (f"error attach {peers.functions[1].bdf} (", " to id=", ": Invalid argument")
 
 
 @pytest.mark.rule("IFD-06")
