@@ -15,9 +15,7 @@ from harness.errors import ParseError
 
 _VERSION = re.compile(r"(?:TAP version 13|KTAP version 1)\s*$")
 _PLAN = re.compile(r"1\.\.(\d+)")
-_RESULT = re.compile(
-    r"(not )?ok (\d+)(?: (?:- )?(.*?))??(?:\s*# ([A-Z]{4,5}|error)\b ?(.*))?$"
-)
+_RESULT = re.compile(r"(not )?ok (\d+)(?: (?:- )?(.*?))??(?:\s*# ([A-Z]{4,5}|error)\b ?(.*))?$")
 _BAIL = re.compile(r"Bail out!\s*(.*)")
 
 
