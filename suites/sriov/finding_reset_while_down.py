@@ -19,7 +19,7 @@ PATIENCE = 20
 def test_reset_ends(stage: SriovStage, family: Family, state: str) -> None:
     """The kernel resets a virtual function whose interface is *state*."""
     function = family.virtual[0].bdf
-    stage.host.write_text("/sys/bus/pci/drivers/igbvf/bind", str(function))
+    change = stage.host.bind(function, "igbvf")
     place = f"/sys/bus/pci/devices/{function}"
     (interface,) = stage.host.list_directory(f"{place}/net")
     stage.host.run(f"ip link set {interface} {state}")
@@ -29,4 +29,4 @@ def test_reset_ends(stage: SriovStage, family: Family, state: str) -> None:
     except Unreachable:
         pytest.fail(f"no end of the reset after {PATIENCE} s; the host is of no use any more")
 
-    stage.host.write_text("/sys/bus/pci/drivers/igbvf/unbind", str(function))
+    stage.host.put_back(change)
