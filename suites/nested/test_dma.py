@@ -36,6 +36,7 @@ def test_dma_outside_the_guest_faults(nested_host: VirtualHost, nested: Nested, 
     check_stopped(edu, nested_host, source=source, above=nested.machine.spec.memory_mib << 20)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("NST-20", "VTD-51")
 def test_dma_without_an_iommu_is_noticed(bare_host: VirtualHost) -> None:
     """On a host without an IOMMU the same DMA changes the bystander."""
@@ -70,6 +71,7 @@ def test_dma_without_bus_mastering_is_noticed(edu: Edu) -> None:
 NO_GROUP = "no iommu_group found: No such file or directory"
 
 
+@pytest.mark.full
 @pytest.mark.rule("NST-01", "LIF-03")
 def test_a_host_without_an_iommu_assigns_nothing(
     bare_host: VirtualHost, attach: Callable[..., str]
@@ -80,6 +82,7 @@ def test_a_host_without_an_iommu_assigns_nothing(
     check_said(attach(bare_host, bdf), f"vfio {bdf}: {NO_GROUP}")
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("NST-01", "LIF-03", "NST-02", "INT-12")
 @pytest.mark.parametrize("words", [NO_GROUP, "Operation not permitted"])
 def test_a_host_with_an_iommu_is_noticed(

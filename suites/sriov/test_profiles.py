@@ -31,6 +31,7 @@ def seen_igb(igb: Sriov, family: Family) -> SeenDevice:
     return look(igb.system, load_profile("igb"), igb.bdf)
 
 
+@pytest.mark.full
 @pytest.mark.rule("SRV-16", "SRV-17", "SRV-18", "SRV-19", "SRV-20")
 def test_igb_is_as_its_profile_says(seen_igb: SeenDevice) -> None:
     """The emulated igb holds against its profile in every item."""
@@ -50,6 +51,7 @@ ALTERED: Mapping[str, Callable[[DeviceProfile], DeviceProfile]] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ALTERED)
 @pytest.mark.negative_control("SRV-16", "SRV-17", "SRV-18", "SRV-19", "SRV-20")
 def test_an_altered_profile_is_noticed(seen_igb: SeenDevice, name: str) -> None:

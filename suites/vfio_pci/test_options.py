@@ -53,6 +53,7 @@ def check_slow_and_equal(slow: Assigned, offset: int, data: tuple[int, ...]) -> 
 
 
 @only("e1000e")
+@pytest.mark.full
 @pytest.mark.rule("TRP-08", "MAP-18")
 def test_no_mmap_gives_the_same_data(assigned: Assigned, firmware_only: FirmwareOnly) -> None:
     """What the guest reads directly by default, ``x-no-mmap`` serves by ``vfio_region_read``."""
@@ -63,6 +64,7 @@ def test_no_mmap_gives_the_same_data(assigned: Assigned, firmware_only: Firmware
     check_slow_and_equal(slow, MAC_ADDRESS, direct)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("TRP-08", "MAP-18")
 def test_mapped_data_is_not_taken_for_slow(variants: Mapping[str, Assigned]) -> None:
     """The check fails on a mapped device, whatever its data."""
@@ -73,6 +75,7 @@ def test_mapped_data_is_not_taken_for_slow(variants: Mapping[str, Assigned]) -> 
         check_slow_and_equal(nvme, 0, data)
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("TRP-08")
 def test_other_data_is_noticed(variants: Mapping[str, Assigned]) -> None:
     """The check fails when the slow path gives other words."""

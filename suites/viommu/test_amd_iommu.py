@@ -52,12 +52,14 @@ def check_found(system: System) -> None:
     assert system.exists("/sys/class/iommu/ivhd0")
 
 
+@pytest.mark.full
 @pytest.mark.rule("VIO-15")
 def test_guest_finds_it_by_its_table(amd_guest: Nested) -> None:
     """Linux finds an amd-iommu by the ACPI table IVRS."""
     check_found(os_of(amd_guest))
 
 
+@pytest.mark.full
 @pytest.mark.negative_control("VIO-15")
 def test_a_guest_without_is_noticed(nested: Nested) -> None:
     """A guest without it has no such table."""
