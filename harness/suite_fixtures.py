@@ -9,6 +9,7 @@
 ``nested``                the resident nested guest with every test device assigned (shared)
 ``assigned``              one device of the resident guest; parametrised over all of them
 ``nested_host``           the virtual host that the resident guest runs on
+``another_host``          opens a virtual host with another IOMMU, or without
 ``zoo``                   a machine with firmware only that has one of each shape of device,
                           on a virtual host of its own
 ``firmware_only``         starts a machine without an operating system, devices assigned in a
@@ -22,8 +23,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -43,7 +44,7 @@ from harness.lab.parts import Parts, check_host_word
 from harness.lab.resident import Properties, Resident
 from harness.lab.states import cap_of
 from harness.lab.zoo import open_zoo
-from harness.machine.command import MachineSpec
+from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
 from harness.model.vfio.mapping import VfioOptions
@@ -56,6 +57,15 @@ WENT_WRONG = pytest.StashKey[bool]()
 """Set on a test whose body failed or erred."""
 
 Free = Callable[[str], PciFunction]
+
+
+class AnotherHost(Protocol):
+    """Opens a virtual host of another kind; see `another_host`."""
+
+    def __call__(
+        self, name: str, iommu: Device | None, *, devices: Sequence[str] | None = None
+    ) -> AbstractContextManager[VirtualHost]:
+        """Return it; *name* is that of its evidence, *devices* None means all."""
 
 
 class Launch(Protocol):
@@ -141,12 +151,12 @@ def subject_of(config: pytest.Config) -> Mapping[str, str]:
     return facts
 
 
-def _shown(config: pytest.Config) -> contextlib.AbstractContextManager[None]:
+def _shown(config: pytest.Config) -> AbstractContextManager[None]:
     """Let what is printed inside be seen: pytest captures output already."""
     capture = config.pluginmanager.get_plugin("capturemanager")
     if capture is None:
         return contextlib.nullcontext()
-    shown: contextlib.AbstractContextManager[None] = capture.global_and_fixture_disabled()
+    shown: AbstractContextManager[None] = capture.global_and_fixture_disabled()
     return shown
 
 
@@ -202,6 +212,23 @@ def virtual_host(host: Host) -> VirtualHost:
     if not isinstance(host, VirtualHost):
         pytest.skip("looks at the lab's QEMU: needs the virtual host (--host virtual)")
     return host
+
+
+@pytest.fixture(scope="session")
+def another_host(
+    parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+) -> AnotherHost:
+    """Open a virtual host with another IOMMU, or without; closed at the end of its ``with``."""
+
+    def opened(
+        name: str, iommu: Device | None, *, devices: Sequence[str] | None = None
+    ) -> AbstractContextManager[VirtualHost]:
+        evidence = shared_evidence(name)
+        return contextlib.closing(
+            open_virtual(parts, key=run_key, evidence=evidence, iommu=iommu, devices=devices)
+        )
+
+    return opened
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 from harness.spread.shared import Shared
 from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their names
     WENT_WRONG,
+    another_host,
     assigned,
     attach,
     attempt,

@@ -15,12 +15,10 @@ import pytest
 from harness.device.device import Device as PythonDevice
 from harness.device.server import serve
 from harness.device.spec import BarSpec
-from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import INTEL_IOMMU
-from harness.lab.hosts import open_virtual
 from harness.lab.nested import prepare
 from harness.lab.parts import Parts
 from harness.lab.vfio_user import DRIVER, parts_with_devices, shared_memory
@@ -35,7 +33,7 @@ from harness.model.pci import BarKind, PciFunction, PciId
 from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.notifiers import FIRST_STAGE, NO_CACHING_MODE, NO_SNOOP_CONTROL
 from harness.parse.trace_log import TraceEvent
-from harness.suite_fixtures import Launch
+from harness.suite_fixtures import AnotherHost, Launch
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import OutcomeOf, skip_lacking
 from suites.intel_iommu.test_assignment import assigned
@@ -184,23 +182,10 @@ def test_a_second_stage_is_noticed(host: Host, outcome: OutcomeOf, spare: PciFun
 
 
 @pytest.fixture(scope="module")
-def narrow_host(
-    virtual_host: VirtualHost,
-    parts: Parts,
-    run_key: RunKey,
-    shared_evidence: Callable[[str], Path],
-) -> Iterator[VirtualHost]:
+def narrow_host(virtual_host: VirtualHost, another_host: AnotherHost) -> Iterator[VirtualHost]:
     """A virtual host whose IOMMU has addresses of 39 bits."""
-    opened = open_virtual(
-        parts,
-        key=run_key,
-        evidence=shared_evidence("narrow-host"),
-        iommu=INTEL_IOMMU.having(aw_bits=39),
-    )
-    try:
+    with another_host("narrow-host", INTEL_IOMMU.having(aw_bits=39)) as opened:
         yield opened
-    finally:
-        opened.close()
 
 
 def assign_on(host: VirtualHost, evidence: Path, *, aw_bits: int) -> Outcome:

@@ -26,6 +26,7 @@ from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.lab.vtd import properties_of
 from harness.machine.command import Device
+from harness.suite_fixtures import AnotherHost
 from suites.intel_iommu.conftest import EMULATED as VTD_EMULATED
 from suites.intel_iommu.conftest import GUEST as VTD
 from suites.intel_iommu.conftest import TRACED
@@ -141,21 +142,12 @@ def engine(plot: Plot) -> Iterator[DmaEngine]:
 
 
 @pytest.fixture(scope="package")
-def bare(
-    host: Host,
-    parts: Parts,
-    run_key: RunKey,
-    shared_evidence: Callable[[str], Path],
-) -> Iterator[VirtualHost]:
+def bare(host: Host, another_host: AnotherHost) -> Iterator[VirtualHost]:
     """A virtual host that has no IOMMU."""
     if not isinstance(host, VirtualHost):
         pytest.skip("wants a host without an IOMMU: needs --host virtual")
-    place = shared_evidence("isolation-bare")
-    opened = open_virtual(parts, key=run_key, evidence=place, iommu=None, devices=["edu"])
-    try:
+    with another_host("isolation-bare", None, devices=["edu"]) as opened:
         yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from harness.guest.block import BlockDevice
 from harness.guest.edu import Edu
-from harness.guest.keys import RunKey
 from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import INTEL_IOMMU
 from harness.lab.assigned import Assigned
-from harness.lab.hosts import open_virtual
 from harness.lab.nested import Nested
-from harness.lab.parts import Parts
 from harness.lab.resident import Resident
+from harness.suite_fixtures import AnotherHost
 
 
 @pytest.fixture
@@ -63,35 +60,17 @@ def through_qemu(resident: Resident) -> Nested:
 
 
 @pytest.fixture(scope="module")
-def bare_host(
-    virtual_host: VirtualHost,
-    parts: Parts,
-    run_key: RunKey,
-    shared_evidence: Callable[[str], Path],
-) -> Iterator[VirtualHost]:
+def bare_host(virtual_host: VirtualHost, another_host: AnotherHost) -> Iterator[VirtualHost]:
     """A virtual host that has no IOMMU."""
-    opened = open_virtual(parts, key=run_key, evidence=shared_evidence("bare-host"), iommu=None)
-    try:
+    with another_host("bare-host", None) as opened:
         yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture(scope="module")
 def host_without_remapping(
-    virtual_host: VirtualHost,
-    parts: Parts,
-    run_key: RunKey,
-    shared_evidence: Callable[[str], Path],
+    virtual_host: VirtualHost, another_host: AnotherHost
 ) -> Iterator[VirtualHost]:
     """A virtual host whose IOMMU does not remap interrupts."""
-    opened = open_virtual(
-        parts,
-        key=run_key,
-        evidence=shared_evidence("host-without-remapping"),
-        iommu=INTEL_IOMMU.having(intremap=False),
-    )
-    try:
+    iommu = INTEL_IOMMU.having(intremap=False)
+    with another_host("host-without-remapping", iommu) as opened:
         yield opened
-    finally:
-        opened.close()
