@@ -66,6 +66,28 @@ def test_it_waits_while_the_rate_limit_is_used_up() -> None:
     assert kernel.looks > 3
 
 
+def test_the_fourth_fault_of_vtd_in_five_seconds_would_be_told_by_half() -> None:
+    kernel = Kernel()
+    for n in range(3):
+        kernel.say("DMAR: DRHD: handling fault status reg 2", at=100 + n / 10)
+        kernel.say(FAULT, at=100.05 + n / 10)
+
+    listen(kernel)
+
+    assert kernel.looks > 1
+
+
+def test_the_third_is_told() -> None:
+    kernel = Kernel()
+    for n in range(2):
+        kernel.say("DMAR: DRHD: handling fault status reg 2", at=100 + n / 10)
+        kernel.say(FAULT, at=100.05 + n / 10)
+
+    listen(kernel)
+
+    assert kernel.looks == 1
+
+
 def test_faults_of_long_ago_do_not_count() -> None:
     kernel = Kernel()
     for n in range(20):
