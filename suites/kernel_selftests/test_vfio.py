@@ -177,11 +177,13 @@ def test_an_iommufd_that_is_none_is_noticed(
 
 # The first seconds of each are memory: a GiB that is made, pinned and mapped, in the 30 s that
 # each allows itself. iommufd, page by page, takes longer here, and its test is ended: a host with
-# KVM would do. By type 1 of either kind it is the same driver that is tested.
+# KVM would do. By type 1 of either kind it is the same driver that is tested. Before any of its
+# tests the program opens the device by iommufd, whatever way they go.
 COPIES_BY = (TYPE1, "iommufd_compat_type1v2")
 
 
 @pytest.mark.rule("LST-04")
+@pytest.mark.usefixtures("with_iommufd")
 @pytest.mark.parametrize("mode", COPIES_BY, indirect=True)
 def test_a_device_copies_memory_and_interrupts(
     program: Program, igb: PciFunction, mode: str, each_result: EachResult
@@ -194,6 +196,7 @@ def test_a_device_copies_memory_and_interrupts(
 
 
 @pytest.mark.negative_control("LST-04")
+@pytest.mark.usefixtures("with_iommufd")
 def test_a_device_without_memory_is_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
