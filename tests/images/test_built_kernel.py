@@ -55,7 +55,7 @@ def test_no_line_of_the_configuration_is_there_twice() -> None:
     "option",
     ["IOMMUFD", "IOMMUFD_TEST", "VFIO_DEVICE_CDEV", "VFIO_GROUP", "VFIO_CONTAINER",
      "VFIO_NOIOMMU", "UIO_PCI_GENERIC", "SAMPLE_VFIO_MDEV_MTTY", "INTEL_IOMMU_DEBUGFS",
-     "VIRTIO_IOMMU", "AMD_IOMMU", "VHOST_NET"],
+     "VIRTIO_IOMMU", "AMD_IOMMU", "VHOST_NET", "VFIO_PCI_DMABUF"],
 )  # fmt: skip
 def test_what_debian_leaves_out_is_asked_for(option: str) -> None:
     text = (paths.recipes_dir() / CONFIGURATION).read_text()
