@@ -232,6 +232,9 @@ def _restore(
 
 @app.command("rules", epilog="Example: trapline rules --section MAP --uncovered")
 def _rules(
+    name: Annotated[
+        str, typer.Argument(metavar="[MAP-02]", help="The same as --section.", show_default=False)
+    ] = "",
     uncovered: Annotated[
         bool, typer.Option("--uncovered", help="Only rules that no test cites though one could.")
     ] = False,
@@ -239,6 +242,9 @@ def _rules(
         str, typer.Option(metavar="MAP", help="A series (MAP), section (C) or rule (MAP-02).")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Show what each negative control said.")
+    ] = False,
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run that counts (default: the last).")
     ] = None,
@@ -246,9 +252,12 @@ def _rules(
     """Show for each rule its tests, its negative controls and its last verdict."""
     from harness.commands import rules
 
-    found = rules.rule_coverage(section=section, uncovered=uncovered, run=run)
+    found = rules.rule_coverage(section=section or name, uncovered=uncovered, run=run)
     if as_json:
-        print(rules.as_json(found))
+        print(rules.as_json(found, controls=controls))
+        return
+    if controls:
+        print("\n".join(rules.controls_lines(found) or ["no negative control"]))
         return
     from rich.console import Console
 

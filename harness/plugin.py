@@ -21,7 +21,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.model.rule import Verdict
 from harness.report import marks, progress, verdict
 from harness.report.finish import finish_run
-from harness.report.results import Phases
+from harness.report.results import SAID, Phases
 from harness.report.rundir import RUN, RunDirectory
 from harness.report.steps_log import StepsLog
 from harness.report.summary import count, counts_line
@@ -30,6 +30,7 @@ from harness.rules import load_rules, select
 from harness.settings import SETTINGS, Settings, find_file, load_settings
 from harness.spread import hooks as spread
 from harness.spread import workers
+from harness.testing import hearing
 
 pytest_plugins = ("harness.fixtures",)
 
@@ -194,6 +195,15 @@ class Tests:
         item.stash[_PROBLEMS] = []
         facts = item.config.stash.get(SUBJECT, {}).items()
         item.user_properties += [(f"subject.{name}", value) for name, value in facts]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Keep in the properties of the test what its negative controls made the checks say."""
+        with hearing() as heard:
+            try:
+                return (yield)
+            finally:
+                item.user_properties += [(SAID, text) for text in heard]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import pytest
 
-log = logging.getLogger(__name__)
+SAID_LENGTH = 300
+"""Characters that are kept of what a check said."""
+SAID_COUNT = 20
+"""How many sayings are kept of one test."""
+
+_HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 
 
 def only(*names: str) -> pytest.MarkDecorator:
@@ -27,9 +32,35 @@ def must_fail() -> Iterator[None]:
         yield
     except AssertionError as failure:
         # The control's evidence: what the check said of the subject that breaks the rule.
-        log.info("the check fails, as it must: %s", str(failure).partition("\n")[0])
+        heard = _HEARD.get()
+        if heard is not None and len(heard) < SAID_COUNT:
+            heard.append(what_was_said(failure))
         return
     pytest.fail("the check passed on a subject that breaks the rule: it cannot fail")
+
+
+@contextlib.contextmanager
+def hearing() -> Iterator[list[str]]:
+    """Hear what the checks say that fail inside `must_fail`, as long as this is open.
+
+    :return: a list that grows: one text each, as `what_was_said` has it, `SAID_COUNT` at most.
+    """
+    heard: list[str] = []
+    token = _HEARD.set(heard)
+    try:
+        yield heard
+    finally:
+        _HEARD.reset(token)
+
+
+def what_was_said(failure: AssertionError) -> str:
+    """Return the words of a failed check in one line, `SAID_LENGTH` characters at most.
+
+    What pytest adds about the values is left out where the check had words of its own.
+    """
+    words, _, _ = str(failure).partition("\nassert ")
+    line = " | ".join(stripped for part in words.splitlines() if (stripped := part.strip()))
+    return line if len(line) <= SAID_LENGTH else f"{line[: SAID_LENGTH - 1]}…"
 
 
 def check_said(said: str, expected: str, *more: str) -> None:

@@ -98,6 +98,28 @@ EXPECTED = {
     "test_parts_that_fail": ("fail", "row 7"),
 }
 
+CONTROLS = """
+import pytest
+from harness.testing import must_fail
+
+@pytest.mark.negative_control("MAP-01")
+def test_hears():
+    with must_fail():
+        assert {1} == {2}, "page 3 is direct"
+    with must_fail():
+        assert {1} == {2}, "page 4 is gone"
+
+def test_passes():
+    pass
+
+@pytest.mark.negative_control("MAP-01")
+def test_half():
+    with must_fail():
+        assert 0, "page 5"
+    with must_fail():
+        pass
+"""
+
 PROVIDER = """
 import pytest
 from harness.errors import ConfigError, HostError
@@ -215,6 +237,34 @@ def test_the_run_directory_holds_log_junit_summary_and_facts(
     assert "again:    trapline run --qemu=./mine test_a.py::test_wrong" in text
     assert "FAIL test_a.py::test_wrong [MAP-01, MAP-02, MT-01]" in text
     ended.stdout.fnmatch_lines([f"trapline results: {directory}", "qemu: 10.0.2"])
+
+
+@SPREAD
+def test_what_a_negative_control_heard_goes_to_its_results_and_no_further(
+    pytester: pytest.Pytester, spread: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(test_a=CONTROLS)
+
+    run(pytester, *spread)
+
+    heard = {
+        "test_hears": ("page 3 is direct", "page 4 is gone"),
+        "test_passes": (),
+        "test_half": ("page 5",),
+    }
+    assert {name: result.said for name, result in results(pytester).items()} == heard
+    facts = json.loads((pytester.path / "res/latest/run.json").read_text())
+    assert facts["controls"] == {"test_a.py::test_hears": ["page 3 is direct", "page 4 is gone"]}
+    junit = ET.parse(pytester.path / "res/latest/junit.xml")
+    said = {
+        str(case.get("name")): tuple(
+            entry.get("value")
+            for entry in case.iter("property")
+            if entry.get("name") == "control_said"
+        )
+        for case in junit.iter("testcase")
+    }
+    assert said == heard
 
 
 @SPREAD

@@ -17,9 +17,20 @@ from harness.commands.places import Places
 from harness.errors import ConfigError
 from harness.model.rule import Rule, RuleState, Verdict, overall, state_of
 from harness.report import marks
-from harness.report.results import message_of, read_results
+from harness.report.results import Result, message_of, read_results
 from harness.report.rundir import RunDirectory, latest
 from harness.rules import load_rules, select
+
+
+@dataclass(frozen=True, slots=True)
+class ControlResult:
+    """A negative control, and what it said last."""
+
+    nodeid: str
+    verdict: Verdict | None
+    """None: it was not in the run."""
+    said: tuple[str, ...]
+    """What the check said of each subject that breaks the rule; the reason it did not pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +42,21 @@ class Coverage:
     tests: tuple[str, ...]
     negative_controls: tuple[str, ...]
     last_verdict: Verdict | None
+    controls: tuple[ControlResult, ...] = ()
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the form that ``--json`` prints."""
+    def to_dict(self, *, controls: bool = False) -> dict[str, object]:
+        """Return the form that ``--json`` prints.
+
+        :param controls: what each control said, too.
+        """
+        said = [
+            {
+                "test": control.nodeid,
+                "verdict": None if control.verdict is None else str(control.verdict),
+                "said": list(control.said),
+            }
+            for control in self.controls
+        ]
         return {
             "id": self.rule.id,
             "statement": self.rule.statement,
@@ -43,6 +66,7 @@ class Coverage:
             "tests": list(self.tests),
             "negative_controls": list(self.negative_controls),
             "last_verdict": None if self.last_verdict is None else str(self.last_verdict),
+            **({"controls": said} if controls else {}),
         }
 
 
@@ -92,14 +116,15 @@ def rule_coverage(
     """
     rules = select(section) if section else tuple(load_rules().values())
     places = Places.find()
-    verdicts = last_verdicts(run, places.results)
+    results = last_results(run, places.results)
     citations = collect(places)
-    found = [cover(rule, citations, verdicts) for rule in rules]
+    found = [cover(rule, citations, results) for rule in rules]
     return [one for one in found if not uncovered or one.state is RuleState.UNCOVERED]
 
 
-def cover(rule: Rule, citations: Citations, verdicts: Mapping[str, Verdict]) -> Coverage:
-    """Join one rule with its tests and their verdicts."""
+def cover(rule: Rule, citations: Citations, results: Mapping[str, Result]) -> Coverage:
+    """Join one rule with its tests and their results."""
+    verdicts = {nodeid: result.verdict for nodeid, result in results.items()}
     tests = tuple(citations.tests.get(rule.id, ()))
     controls = tuple(citations.controls.get(rule.id, ()))
     return Coverage(
@@ -108,7 +133,16 @@ def cover(rule: Rule, citations: Citations, verdicts: Mapping[str, Verdict]) -> 
         tests=tests,
         negative_controls=controls,
         last_verdict=overall(verdicts[test] for test in tests if test in verdicts),
+        controls=tuple(_control(name, results.get(name)) for name in controls),
     )
+
+
+def _control(nodeid: str, result: Result | None) -> ControlResult:
+    if result is None:
+        return ControlResult(nodeid, None, ())
+    if result.verdict is Verdict.PASS:
+        return ControlResult(nodeid, result.verdict, result.said)
+    return ControlResult(nodeid, result.verdict, (result.first_line,))
 
 
 def collect(places: Places) -> Citations:
@@ -142,8 +176,8 @@ def collect(places: Places) -> Citations:
     return citations
 
 
-def last_verdicts(run: Path | None, base: Path) -> dict[str, Verdict]:
-    """Return node id to verdict of *run*, or of the last one under *base*.
+def last_results(run: Path | None, base: Path) -> dict[str, Result]:
+    """Return node id to result of *run*, or of the last one under *base*.
 
     :raise ConfigError: *run* is given and holds no results.
     """
@@ -152,12 +186,25 @@ def last_verdicts(run: Path | None, base: Path) -> dict[str, Verdict]:
         if run is None:
             return {}
         raise ConfigError(f"no results in {run}", hint="name a directory that trapline run made")
-    return {result.nodeid: result.verdict for result in read_results(directory.report_log)}
+    return {result.nodeid: result for result in read_results(directory.report_log)}
 
 
-def as_json(found: Iterable[Coverage]) -> str:
+def as_json(found: Iterable[Coverage], *, controls: bool = False) -> str:
     """Return a JSON list, one object per rule."""
-    return json.dumps([one.to_dict() for one in found], indent=2, ensure_ascii=False)
+    objects = [one.to_dict(controls=controls) for one in found]
+    return json.dumps(objects, indent=2, ensure_ascii=False)
+
+
+def controls_lines(found: Iterable[Coverage]) -> list[str]:
+    """Return, for each rule with negative controls, these and what they said last."""
+    lines = []
+    for one in found:
+        if one.controls:
+            lines.append(f"{one.rule.id} ({one.state}): {one.rule.statement}")
+        for control in one.controls:
+            lines.append(f"  {control.verdict or 'not run'}: {control.nodeid}")
+            lines += [f"    said: {text}" for text in control.said]
+    return lines
 
 
 def as_table(found: Iterable[Coverage]) -> Table:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.model.rule import Verdict
 from harness.report.junit import tell_errors_from_failures
 from harness.report.results import Result, read_results
 from harness.report.rundir import RunDirectory
@@ -53,6 +54,11 @@ def finish_run(
         versions=versions(),
         rerun_options=tuple(settings.options()),
         counts=count(results),
+        controls={
+            result.nodeid: result.said
+            for result in results
+            if result.controls and result.verdict is Verdict.PASS
+        },
     )
     run.facts.write_text(facts.to_json(), encoding="utf-8")
     warnings = read_warnings(run.path)

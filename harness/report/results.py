@@ -15,6 +15,9 @@ from harness.errors import ParseError
 from harness.model.rule import Verdict
 from harness.report.verdict import verdict_of, verdict_of_phase
 
+SAID = "control_said"
+"""The property, of a negative control, that holds what the check said; it may be there again."""
+
 _PREFIX = re.compile(r"^(?:[a-z_]\w*\.)+(?=[A-Z]\w*(?::|$))")
 
 
@@ -33,6 +36,8 @@ class Result:
     message: str = ""
     """Of the first problem, or the reason of the skip; may have several lines."""
     worker: str = ""
+    said: tuple[str, ...] = ()
+    """What the checks said that failed as they must, of a negative control."""
 
     @property
     def first_line(self) -> str:
@@ -51,6 +56,7 @@ class Phases:
     message: str = ""
     worker: str = ""
     parts: dict[Verdict, str] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
     def add(
         self, verdict: Verdict, seconds: float, message: str, properties: Iterable[Any]
@@ -61,7 +67,10 @@ class Phases:
             self.message = message or self.message
         self.verdict = joined
         self.seconds += seconds
-        self.properties.update({str(name): str(value) for name, value in properties})
+        pairs = [(str(name), str(value)) for name, value in properties]
+        self.properties.update((name, value) for name, value in pairs if name != SAID)
+        # Each phase repeats what was known before.
+        self.said = tuple(value for name, value in pairs if name == SAID) or self.said
 
     def part(self, verdict: Verdict, message: str) -> None:
         """Note a subtest: its message is worth more than "contains 1 failed subtest"."""
@@ -91,6 +100,7 @@ class Phases:
             properties=properties,
             message=self.parts.get(self.verdict, self.message),
             worker=self.worker,
+            said=self.said,
         )
 
 

@@ -36,6 +36,8 @@ class RunFacts:
     rerun_options: tuple[str, ...] = ()
     """Options that ask for the same subjects again."""
     counts: Mapping[str, int] = field(default_factory=dict)
+    controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Negative controls that held, and what the failing checks said there."""
 
     def to_json(self) -> str:
         """Return the text of ``run.json``."""

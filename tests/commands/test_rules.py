@@ -10,7 +10,13 @@ import pytest
 from rich.console import Console
 
 from harness.commands.places import Places
-from harness.commands.rules import as_json, as_table, counts_line, rule_coverage
+from harness.commands.rules import (
+    as_json,
+    as_table,
+    controls_lines,
+    counts_line,
+    rule_coverage,
+)
 from harness.commands.run import RunRequest, run_suites
 from harness.errors import ConfigError
 from harness.model.rule import RuleState, Verdict
@@ -18,12 +24,20 @@ from harness.rules import load_rules
 
 SUITE = """
 import pytest
+from harness.testing import must_fail
 
 @pytest.mark.rule("MAP-01", "MAP-02")
 def test_maps(): pass
 
 @pytest.mark.negative_control("MAP-01")
-def test_maps_can_be_wrong(): pass
+def test_maps_can_be_wrong():
+    with must_fail():
+        assert 0, "page 3 is direct"
+
+@pytest.mark.negative_control("MAP-03")
+def test_a_control_that_does_not_hold():
+    with must_fail():
+        pass
 
 @pytest.mark.rule("MAP-03")
 def test_rounding(): assert 0
@@ -32,6 +46,7 @@ OWN = "import pytest\n@pytest.mark.rule('MAP-04')\ndef test_model(): pass\n"
 
 MAPS = "suites/vfio_pci/test_x.py::test_maps"
 CONTROL = "suites/vfio_pci/test_x.py::test_maps_can_be_wrong"
+OTHER = "suites/vfio_pci/test_x.py::test_a_control_that_does_not_hold"
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +133,32 @@ def test_the_table_and_its_last_line() -> None:
 
     assert "MAP-05" in console.export_text()
     assert counts_line(found) == "42 rules: 3 not-run, 1 pure, 38 uncovered"
+
+
+def test_controls_are_shown_with_what_they_said_last() -> None:
+    before = controls_lines(rule_coverage(section="MAP"))
+    run_suites(RunRequest())
+
+    after = controls_lines(rule_coverage(section="MAP"))
+
+    assert before[1::2] == [f"  not run: {CONTROL}", f"  not run: {OTHER}"]
+    assert after[0].startswith("MAP-01 (executed): ")
+    assert after[1:3] == [f"  pass: {CONTROL}", "    said: page 3 is direct"]
+    assert after[3].startswith("MAP-03 (failed): ")
+    assert after[4:] == [
+        f"  fail: {OTHER}",
+        "    said: the check passed on a subject that breaks the rule: it cannot fail",
+    ]
+
+
+def test_json_has_what_controls_said_where_it_is_asked_for() -> None:
+    run_suites(RunRequest())
+
+    (found,) = json.loads(as_json(rule_coverage(section="MAP-01"), controls=True))
+
+    assert found["controls"][0] == {
+        "test": CONTROL, "verdict": "pass", "said": ["page 3 is direct"],
+    }  # fmt: skip
 
 
 def test_a_module_that_cannot_be_imported_is_named(places: Places) -> None:

@@ -80,6 +80,21 @@ def test_a_failed_subtest_lends_its_message_to_the_test(tmp_path: Path) -> None:
     assert (result.verdict, result.message) == (Verdict.FAIL, "row 3")
 
 
+def test_each_saying_of_a_control_is_kept_once(tmp_path: Path) -> None:
+    properties = [["control_said", "page 3"], ["control_said", "page 4"], ["label", "modelled"]]
+    file = log(
+        tmp_path,
+        report("setup", user_properties=properties[2:]),
+        report("call", user_properties=properties),
+        report("teardown", user_properties=properties),
+    )
+
+    (result,) = read_results(file)
+
+    assert result.said == ("page 3", "page 4")
+    assert result.properties == {"label": "modelled"}
+
+
 def test_a_crashed_worker_is_an_error(tmp_path: Path) -> None:
     file = log(tmp_path, report("setup"), report("???", "failed", longrepr="worker crashed"))
 
