@@ -13,6 +13,7 @@
     ├── MachineError     a QEMU process
     │   ├── LaunchFailed     it died before QMP answered
     │   ├── MachineDied      it died later
+    │   │   └── KvmStopped       KVM could not go on with a vCPU
     │   └── QmpFailed        it said no, or nothing
     ├── GuestError       the system inside
     │   ├── GuestCrashed     panic, oops, BUG, lockup, stall
@@ -131,6 +132,19 @@ class LaunchFailed(MachineError):
 
 class MachineDied(MachineError):
     """QEMU ended while it was needed."""
+
+
+class KvmStopped(MachineDied):
+    """KVM gave up a vCPU: run state ``internal-error``.
+
+    :param suberror: ``KVM_INTERNAL_ERROR_…`` (include/uapi/linux/kvm.h); None if QEMU said none.
+    """
+
+    def __init__(
+        self, summary: str, *, seen: str, evidence: Path | str | None, suberror: int | None
+    ) -> None:
+        super().__init__(summary, seen=seen, evidence=evidence)
+        self.suberror = suberror
 
 
 class QmpFailed(MachineError):

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from harness.errors import (
     HarnessError,
+    KvmStopped,
     LaunchFailed,
     MachineDied,
     MachineError,
@@ -36,7 +37,7 @@ from harness.model.memory_map import MemoryMap
 from harness.model.memory_map_json import map_to_dict
 from harness.model.memory_tree import MemoryTree
 from harness.model.pci_listing import QueryPciFunction
-from harness.parse.crash import find_crashes
+from harness.parse.crash import find_crashes, kvm_suberror
 from harness.parse.mtree import parse_memory_map, parse_memory_tree
 from harness.parse.query_stats import parse_query_pci, parse_query_stats
 from harness.step import step
@@ -346,18 +347,21 @@ class Machine:
     def check_running(self) -> None:
         """Raise if the vCPUs stand still for another reason than our own ``stop``.
 
-        :raise MachineDied: ``internal-error`` after a KVM failure, ``guest-panicked``, ….
+        :raise KvmStopped: KVM gave up: ``internal-error``.
+        :raise MachineDied: ``guest-panicked``, ….
         """
         status = self.qmp.execute("query-status")["status"]
-        if status not in ("running", "paused", "prelaunch"):
-            said = self.stderr()
-            cause = next(iter(find_crashes(said.splitlines())), None)
-            raise MachineDied(
-                f"{self.spec.name}: its vCPUs stopped by themselves: {status}"
-                + (f" ({cause.crash.text})" if cause is not None else ""),
-                seen=said[-1500:],
-                evidence=self.evidence / "qemu.log",
-            )
+        if status in ("running", "paused", "prelaunch"):
+            return
+        said, log_file = self.stderr(), self.evidence / "qemu.log"
+        cause = next(iter(find_crashes(said.splitlines())), None)
+        what = f"{self.spec.name}: its vCPUs stopped by themselves: {status}"
+        if cause is not None:
+            what += f" ({cause.crash.text})"
+        if status == "internal-error":
+            suberror = kvm_suberror(said)
+            raise KvmStopped(what, seen=said[-1500:], evidence=log_file, suberror=suberror)
+        raise MachineDied(what, seen=said[-1500:], evidence=log_file)
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:

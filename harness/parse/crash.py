@@ -245,6 +245,12 @@ def find_crash(line: str) -> Crash | None:
     return None
 
 
+def kvm_suberror(said: str) -> int | None:
+    """Return the last ``KVM internal error. Suberror`` in what a QEMU *said*; None without one."""
+    found = re.findall(r"KVM internal error\. Suberror: (\d+)", said)
+    return int(found[-1]) if found else None
+
+
 class CrashCollector:
     """Finds crashes in a stream of lines and keeps the lines around each.
 
