@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.guest.dma_engine import QUIET, DmaEngine
+from harness.guest.dma_engine import GOT, QUIET, DmaEngine
 from harness.guest.vfio_driver import Given
 
 IOVA = 0x1234_5000
@@ -31,3 +31,9 @@ def check_untouched(engine: DmaEngine, given: Given) -> None:
     """No byte of the page or its neighbours changed."""
     changed = engine.driver.changed(given)
     assert changed is None, changed
+
+
+def check_not_got(engine: DmaEngine, address: int) -> None:
+    """What the device read there is not what is there."""
+    got = engine.read(address)
+    assert got != GOT, f"the device got {got:#x} from {address:#x}"

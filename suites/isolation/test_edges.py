@@ -3,12 +3,19 @@
 import pytest
 
 from harness.guest.canary import Canary, canary
-from harness.guest.dma_engine import GOT, QUIET, SECRET, DmaEngine
+from harness.guest.dma_engine import QUIET, SECRET, DmaEngine
 from harness.guest.edu import Edu
 from harness.guest.vfio_driver import PAGE, Given
 from harness.lab.grounds import Plot
 from harness.testing import must_fail
-from suites.isolation.checks import IOVA, WORD, check_only, check_untouched, give
+from suites.isolation.checks import (
+    IOVA,
+    WORD,
+    check_not_got,
+    check_only,
+    check_untouched,
+    give,
+)
 from suites.isolation.conftest import CONTROLS, CORE, DEFAULT, EVERYWHERE, at, on
 
 BEFORE, BEHIND = IOVA - PAGE, IOVA + PAGE
@@ -141,12 +148,6 @@ def test_a_bystander_without_an_iommu_is_noticed(bare_edu: Edu) -> None:
 
 
 # -- reading ----------------------------------------------------------------------------------
-
-
-def check_not_got(engine: DmaEngine, address: int) -> None:
-    """What the device read there is not what is there."""
-    got = engine.read(address)
-    assert got != GOT, f"the device got {got:#x} from {address:#x}"
 
 
 @on(*CORE)

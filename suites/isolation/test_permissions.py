@@ -5,7 +5,14 @@ import pytest
 from harness.guest.dma_engine import GOT, SECRET, DmaEngine
 from harness.lab.grounds import Plot
 from harness.testing import must_fail
-from suites.isolation.checks import IOVA, WORD, check_reached, check_untouched, give
+from suites.isolation.checks import (
+    IOVA,
+    WORD,
+    check_not_got,
+    check_reached,
+    check_untouched,
+    give,
+)
 from suites.isolation.conftest import CONTROLS, CORE, DEFAULT, EVERYWHERE, on
 
 WRITE_ONLY = tuple(place for place in EVERYWHERE if place.startswith("L1-"))
@@ -67,15 +74,37 @@ def test_what_is_not_mapped_is_not_got(engine: DmaEngine) -> None:
         check_got(engine)
 
 
+FIRST_STAGE = 1 << 47
+"""VT-d 10.4.3: ECAP.FSTS. Its entries cannot keep a device from reading; Linux prefers them."""
+
+
+def has_vtd(plot: Plot) -> bool:
+    """Say whether the host has VT-d."""
+    return plot.owner.exists("/sys/class/iommu/dmar0")
+
+
 @pytest.fixture
-def vtd_host(plot: Plot) -> None:
-    """The host has VT-d, and a Linux that makes no entry for writing only."""
-    if not plot.owner.exists("/sys/class/iommu/dmar0") or not plot.owner.kernel.has(5, 13):
-        pytest.skip("is about VT-d under Linux 5.13 or later: a host with those is needed")
+def makes_readable(plot: Plot) -> None:
+    """The host has VT-d, and a Linux that makes no entry of it for writing only."""
+    linux = plot.owner.kernel
+    if not has_vtd(plot) or not linux.has(5, 13) or linux.has(6, 16):
+        pytest.skip("is about VT-d under Linux 5.13 to 6.15: a host with those is needed")
+
+
+@pytest.fixture
+def makes_write_only(plot: Plot) -> None:
+    """The host has VT-d with second-stage tables alone, and a Linux that uses all they can."""
+    if not has_vtd(plot) or not plot.owner.kernel.has(6, 16):
+        pytest.skip(
+            "is about VT-d under Linux 6.16 or later: a host with those is needed"
+            " (--kernel debian:trixie-backports)"
+        )
+    if int(plot.owner.read_text("/sys/class/iommu/dmar0/intel-iommu/ecap"), 16) & FIRST_STAGE:
+        pytest.skip("is about second-stage tables: a VT-d that has no others is needed")
 
 
 @on(*WRITE_ONLY)
-@pytest.mark.usefixtures("vtd_host")
+@pytest.mark.usefixtures("makes_readable")
 @pytest.mark.rule("ISO-07")
 def test_what_may_be_written_is_read_too(engine: DmaEngine) -> None:
     """A page that is mapped for writing only is no secret: Linux makes such entries readable."""
@@ -93,6 +122,27 @@ def test_what_was_for_writing_is_not_got(engine: DmaEngine) -> None:
 
     with must_fail():
         check_got(engine)
+
+
+@on(*WRITE_ONLY)
+@pytest.mark.usefixtures("makes_write_only")
+@pytest.mark.rule("ISO-07")
+def test_what_may_only_be_written_is_not_read(engine: DmaEngine) -> None:
+    """A page that is mapped for writing only is a secret: since Linux 6.16 entries are so too."""
+    give_secret(engine, "w")
+
+    check_not_got(engine, IOVA)
+
+
+@on("L1-strict-edu", "L1-strict-nvme")
+@pytest.mark.usefixtures("makes_write_only")
+@pytest.mark.negative_control("ISO-07")
+def test_what_is_for_both_is_got(engine: DmaEngine) -> None:
+    """The device gets what is in a page that is mapped for both, and the check fails."""
+    give_secret(engine, "rw")
+
+    with must_fail():
+        check_not_got(engine, IOVA)
 
 
 @on(*WRITE_ONLY)
