@@ -58,8 +58,9 @@ def what_was_said(failure: AssertionError) -> str:
 
     What pytest adds about the values is left out where the check had words of its own.
     """
-    words, _, _ = str(failure).partition("\nassert ")
-    line = " | ".join(stripped for part in words.splitlines() if (stripped := part.strip()))
+    words = str(failure)
+    own = words.partition("\nassert ")[0].strip() or words
+    line = " | ".join(stripped for part in own.splitlines() if (stripped := part.strip()))
     return line if len(line) <= SAID_LENGTH else f"{line[: SAID_LENGTH - 1]}…"
 
 
