@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.compare_app import EPILOG as COMPARE_EPILOG
+from harness.commands.compare_app import compare
 from harness.commands.groups import GROUPS
 from harness.commands.mutants_app import EPILOG as MUTANTS_EPILOG
 from harness.commands.mutants_app import mutants
@@ -397,6 +399,7 @@ def _bench(
     raise typer.Exit(EXIT_FAILED if report.is_broken else 0)
 
 
+app.command("compare", epilog=COMPARE_EPILOG)(compare)
 app.command("shapes", epilog=SHAPES_EPILOG)(shapes)
 app.command("mutants", epilog=MUTANTS_EPILOG)(mutants)
 

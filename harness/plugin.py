@@ -349,6 +349,7 @@ class Controller:
             began=self._began,
             command=self._config.invocation_params.args,
             exit_status=int(session.exitstatus),
+            collected=session.testscollected,
             settings=self._config.stash[SETTINGS],
             subject=self._subject(),
         )

@@ -29,6 +29,7 @@ def finish_run(
     began: datetime,
     command: tuple[str, ...],
     exit_status: int,
+    collected: int,
     settings: Settings,
     subject: Mapping[str, str],
 ) -> list[Result]:
@@ -37,6 +38,7 @@ def finish_run(
     :param report_log: where pytest-reportlog wrote; copied into *run* if it is elsewhere.
     :param junit: where pytest wrote JUnit XML; corrected in place.
     :param began: aware local time.
+    :param collected: how many tests there were to run.
     """
     if report_log.absolute() != run.report_log:
         shutil.copyfile(report_log, run.report_log)
@@ -54,6 +56,7 @@ def finish_run(
         versions=versions(),
         rerun_options=tuple(settings.options()),
         counts=count(results),
+        collected=collected,
         controls={
             result.nodeid: result.said
             for result in results

@@ -57,6 +57,8 @@ class Phases:
     worker: str = ""
     parts: dict[Verdict, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    ended: bool = False
+    """Its body came to an end, or it was over before that."""
 
     def add(
         self, verdict: Verdict, seconds: float, message: str, properties: Iterable[Any]
@@ -107,7 +109,8 @@ class Phases:
 def read_results(report_log: Path) -> list[Result]:
     """Return the results in the order in which the tests began.
 
-    A module that could not be collected is a result too, with verdict ``error``.
+    A module that could not be collected is a result too, with verdict ``error``. A test whose
+    body was interrupted is none: all that passed was its set-up.
 
     :raise ParseError: a line is no JSON object. A cut last line, of a run that was killed,
         is passed over.
@@ -117,10 +120,12 @@ def read_results(report_log: Path) -> list[Result]:
         kind = entry.get("$report_type")
         if kind == "CollectReport" and entry.get("outcome") == "failed":
             nodeid = entry["nodeid"] or "collection"
-            tests[nodeid] = Phases(nodeid, Verdict.ERROR, message=message_of(entry["longrepr"]))
+            tests[nodeid] = Phases(
+                nodeid, Verdict.ERROR, message=message_of(entry["longrepr"]), ended=True
+            )
         elif kind in ("TestReport", "SubTestReport"):
             _join(tests, entry, is_part=kind == "SubTestReport")
-    return [phases.result() for phases in tests.values()]
+    return [phases.result() for phases in tests.values() if phases.ended]
 
 
 def message_of(longrepr: object) -> str:
@@ -153,6 +158,7 @@ def _join(tests: dict[str, Phases], entry: Mapping[str, Any], *, is_part: bool) 
     if reason := entry.get("wasxfail"):
         message = f"expected to fail: {reason}"
     phases.worker = entry.get("worker_id", phases.worker)
+    phases.ended |= entry.get("when") != "setup" or verdict is not Verdict.PASS
     phases.add(verdict, entry["duration"], message, entry["user_properties"])
 
 

@@ -38,6 +38,8 @@ class RunFacts:
     counts: Mapping[str, int] = field(default_factory=dict)
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Negative controls that held, and what the failing checks said there."""
+    collected: int = 0
+    """How many tests there were to run; 0: not known."""
 
     def to_json(self) -> str:
         """Return the text of ``run.json``."""

@@ -122,6 +122,20 @@ def test_a_cut_last_line_is_passed_over(tmp_path: Path) -> None:
     assert len(read_results(file)) == 1
 
 
+def test_a_test_whose_body_was_interrupted_has_no_result(tmp_path: Path) -> None:
+    other = {"nodeid": "suites/a.py::cut"}
+    file = log(tmp_path, report("setup"), report("call"), report("setup") | other)
+
+    assert [one.nodeid for one in read_results(file)] == ["suites/a.py::t"]
+
+
+@pytest.mark.parametrize("outcome", ["failed", "skipped"])
+def test_a_test_that_ended_in_its_set_up_has_one(tmp_path: Path, outcome: str) -> None:
+    file = log(tmp_path, report("setup", outcome))
+
+    assert len(read_results(file)) == 1
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     file = log(tmp_path, report("call"))
     file.write_text("nonsense\n" + file.read_text())
