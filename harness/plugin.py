@@ -40,6 +40,8 @@ WORKERS = pytest.StashKey[workers.Workers]()
 
 _RESULTS = "trapline_results"
 _PROBLEMS = pytest.StashKey[list[Verdict]]()
+_CITED = pytest.StashKey[int]()
+"""How many properties a test had before it was run."""
 _LISTING = ("collectonly", "showfixtures", "show_fixtures_per_test", "markers", "help", "version")
 _OPTIONS = {
     "qemu": "QEMU under test: name of a build or path",
@@ -191,8 +193,9 @@ class Tests:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Name the subject in the properties of the test."""
+        """Name the subject in the properties of the test; begin anew if it is run again."""
         item.stash[_PROBLEMS] = []
+        del item.user_properties[item.stash.setdefault(_CITED, len(item.user_properties)) :]
         facts = item.config.stash.get(SUBJECT, {}).items()
         item.user_properties += [(f"subject.{name}", value) for name, value in facts]
 
@@ -312,8 +315,7 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Show a test that has ended (a crashed worker sends no tear-down)."""
         phases = self._running.setdefault(report.nodeid, Phases(report.nodeid))
-        phases.join(report)
-        if report.when not in ("setup", "call"):
+        if phases.join(report):
             result = self._running.pop(report.nodeid).result()
             if self._progress is not None:
                 self._progress.finished(result)

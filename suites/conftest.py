@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 
 import pytest
 
+from harness.plugin import SUBJECT
 from harness.spread.shared import Shared
 from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their names
     WENT_WRONG,
@@ -33,6 +34,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     zoo,
 )
 from harness.suite_order import in_good_order, shared_by
+from harness.suite_repeat import repeat_what_the_lab_broke
 
 
 def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
@@ -41,8 +43,9 @@ def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup() -> Generator[None, None, None]:
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Skip where the host lacks what a fixture wants."""
+    item.stash[WENT_WRONG] = False
     with skipping_what_the_host_lacks():
         return (yield)
 
@@ -65,6 +68,9 @@ def pytest_trapline_shared(item: pytest.Item) -> Shared | None:
     return shared_by(item)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the resident guest as long as somebody needs it."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the resident guest as long as somebody needs it; begin anew what the lab broke."""
     in_good_order(items)
+    subject = config.stash.get(SUBJECT, {})
+    if not config.getoption("usepdb"):  # pytest-rerunfailures refuses to have both
+        repeat_what_the_lab_broke(items, subject)

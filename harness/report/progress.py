@@ -33,6 +33,8 @@ def finished_line(result: Result) -> str:
         parts.append(f" [{cited}]")
     if result.verdict is not Verdict.PASS and result.first_line:
         parts.append(f" {result.first_line}")
+    if result.again:
+        parts.append(f" (run again, {len(result.again)}: {result.again[-1]})")
     if result.worker:
         parts.insert(0, f"{result.worker:<4}")
     return " ".join(parts)

@@ -18,6 +18,9 @@ from harness.report.verdict import verdict_of, verdict_of_phase
 SAID = "control_said"
 """The property, of a negative control, that holds what the check said; it may be there again."""
 
+AGAIN = "rerun"
+"""The outcome that pytest-rerunfailures gives to the phase because of which a test is repeated."""
+
 _PREFIX = re.compile(r"^(?:[a-z_]\w*\.)+(?=[A-Z]\w*(?::|$))")
 
 
@@ -38,6 +41,8 @@ class Result:
     worker: str = ""
     said: tuple[str, ...] = ()
     """What the checks said that failed as they must, of a negative control."""
+    again: tuple[str, ...] = ()
+    """What broke the attempts before this one, for which the test was not to blame."""
 
     @property
     def first_line(self) -> str:
@@ -57,8 +62,10 @@ class Phases:
     worker: str = ""
     parts: dict[Verdict, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
     ended: bool = False
     """Its body came to an end, or it was over before that."""
+    _is_spoilt: bool = False
 
     def add(
         self, verdict: Verdict, seconds: float, message: str, properties: Iterable[Any]
@@ -74,21 +81,42 @@ class Phases:
         # Each phase repeats what was known before.
         self.said = tuple(value for name, value in pairs if name == SAID) or self.said
 
+    def begin_anew(self, when: str | None, seconds: float, message: str) -> None:
+        """Forget what was joined: the test is run again because of *message*."""
+        self.verdict, self.message, self.parts, self.said = Verdict.PASS, "", {}, ()
+        self.seconds += seconds
+        self.again += (message.partition("\n")[0],)
+        self._is_spoilt = when != "teardown"
+
+    def is_of_spoilt(self, when: str | None, seconds: float) -> bool:
+        """Say whether a phase is only the tear-down of an attempt that does not count."""
+        if not self._is_spoilt or when != "teardown":
+            return False
+        self.seconds += seconds
+        self._is_spoilt = False
+        return True
+
     def part(self, verdict: Verdict, message: str) -> None:
         """Note a subtest: its message is worth more than "contains 1 failed subtest"."""
         if verdict.is_problem:
             self.parts.setdefault(verdict, message)
 
-    def join(self, report: pytest.TestReport) -> None:
-        """Join one phase as pytest reports it."""
+    def join(self, report: pytest.TestReport) -> bool:
+        """Join one phase as pytest reports it; say whether the test has ended with it."""
         message = message_of(report.longrepr)
         if isinstance(report, pytest.SubtestReport):
             self.part(verdict_of(report), message)
-            return
+            return False
+        if str(report.outcome) == AGAIN:
+            self.begin_anew(report.when, report.duration, message)
+            return False
+        if self.is_of_spoilt(report.when, report.duration):
+            return False
         if reason := report.__dict__.get("wasxfail"):
             message = f"expected to fail: {reason}"
         self.worker = report.__dict__.get("worker_id", self.worker)
         self.add(verdict_of(report), report.duration, message, report.user_properties)
+        return report.when not in ("setup", "call")
 
     def result(self) -> Result:
         """Return what is known so far."""
@@ -103,6 +131,7 @@ class Phases:
             message=self.parts.get(self.verdict, self.message),
             worker=self.worker,
             said=self.said,
+            again=self.again,
         )
 
 
@@ -149,6 +178,11 @@ def message_of(longrepr: object) -> str:
 def _join(tests: dict[str, Phases], entry: Mapping[str, Any], *, is_part: bool) -> None:
     phases = tests.setdefault(entry["nodeid"], Phases(entry["nodeid"]))
     message = message_of(entry.get("longrepr"))
+    if entry["outcome"] == AGAIN:
+        phases.begin_anew(entry.get("when"), entry["duration"], message)
+        return
+    if not is_part and phases.is_of_spoilt(entry.get("when"), entry["duration"]):
+        return
     verdict = verdict_of_phase(
         entry.get("when"), entry["outcome"], entry.get("verdict"), is_part=is_part
     )

@@ -94,6 +94,9 @@ def summarise(
             lines += [line for result in found for line in _problem(result, facts, directory)]
     if warnings:
         lines += ["", f"Warnings ({len(warnings)})", *(f"  {line}" for line in warnings)]
+    if repeated := [result for result in results if result.again]:
+        lines += ["", f"Run again, for what the lab did ({len(repeated)})"]
+        lines += [f"  {r.nodeid}: {reason}" for r in repeated for reason in r.again]
     if labels := _labels(results):
         lines += ["", "Qualified", *labels]
     if reasons := _skips(results):
