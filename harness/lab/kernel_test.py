@@ -27,6 +27,7 @@ class KernelTest:
         self,
         *words: object,
         variants: Sequence[str] = (),
+        only: Sequence[str] = (),
         leave_out: Sequence[str] = (),
         timeout: float = 120,
     ) -> KtapReport:
@@ -34,6 +35,7 @@ class KernelTest:
 
         :param words: arguments: the function to test.
         :param variants: run no others (``-v`` of ``kselftest_harness.h``).
+        :param only: names of tests, others are not run (``-t``).
         :param leave_out: names of tests that are not run (``-T``).
         :raise ParseError: it gave no results; says what it printed and how it ended.
         :raise WaitTimeout: one of its tests took longer than it allows itself (30 s, for
@@ -42,6 +44,7 @@ class KernelTest:
         # The first filter that fits decides.
         filters = [word for name in leave_out for word in ("-T", name)]
         filters += [word for name in variants for word in ("-v", name)]
+        filters += [word for name in only for word in ("-t", name)]
         # What went wrong is said on the other stream, between the results.
         line = shlex.join([self.path, *filters, *map(str, words)])
         done = self.host.run(f"{line} 2>&1", check=False, timeout=timeout)

@@ -175,15 +175,30 @@ def test_an_iommufd_that_is_none_is_noticed(
         check_report(report)
 
 
-# The first seconds of each are memory: a GiB that is made, pinned and mapped, in the 30 s that
-# each allows itself. iommufd, page by page, takes longer here, and its test is ended: a host with
-# KVM would do. By type 1 of either kind it is the same driver that is tested. Before any of its
-# tests the program opens the device by iommufd, whatever way they go.
-COPIES_BY = (TYPE1, "iommufd_compat_type1v2")
+# Before any of its tests the program opens the device by iommufd, whatever way they go. By type 1
+# of the first kind it is the same driver that is tested.
+COPIES_BY = (TYPE1, "iommufd_compat_type1v2", "iommufd")
+
+SHARED_PAGES = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+
+@pytest.fixture
+def large_pages(host: Host) -> Iterator[None]:
+    """Shared memory comes in pages of 2 MiB.
+
+    Each test first has a GiB made, pinned and mapped; page by page, on an emulated processor, that
+    takes most of the 30 s that each allows itself, or more.
+    """
+    before = host.read_text(SHARED_PAGES).partition("[")[2].partition("]")[0]
+    host.write_text(SHARED_PAGES, "always")
+    try:
+        yield
+    finally:
+        host.write_text(SHARED_PAGES, before)
 
 
 @pytest.mark.rule("LST-04")
-@pytest.mark.usefixtures("with_iommufd")
+@pytest.mark.usefixtures("with_iommufd", "large_pages")
 @pytest.mark.parametrize("mode", COPIES_BY, indirect=True)
 def test_a_device_copies_memory_and_interrupts(
     program: Program, igb: PciFunction, mode: str, each_result: EachResult
