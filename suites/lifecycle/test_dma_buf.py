@@ -1,22 +1,16 @@
 """The dma-buf that QEMU has the kernel make of a BAR, and what it changes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
 import pytest
 
 from harness.host.host import Host
 from harness.lab.assigned import Assigned
-from harness.lab.nested import Nested, start_nested
-from harness.lab.resident import Resident
-from harness.model.vfio.mapping import VfioOptions
 from harness.suite_fixtures import Free
 from harness.testing import must_fail
+from suites.lifecycle.test_iommufd_backend import GROUP, IOMMUFD, Started, started, with_iommufd
+
+__all__ = ["started", "with_iommufd"]
 
 pytestmark = [pytest.mark.full, pytest.mark.usefixtures("with_dma_buf")]
-
-Started = Callable[..., Nested]
 
 
 @pytest.fixture
@@ -34,22 +28,13 @@ def with_dma_buf(host: Host, free: Free) -> None:
         )
 
 
-@pytest.fixture
-def started(host: Host, resident: Resident, evidence: Path) -> Iterator[Started]:
-    """Start a machine with firmware only and an nvme."""
-    resident.free_devices()
-    with ExitStack() as stack:
-
-        def start(**properties: bool) -> Nested:
-            machine = start_nested(
-                host, ["nvme"], evidence=evidence, boot=False,
-                properties={name.replace("_", "-"): value for name, value in properties.items()},
-                options=VfioOptions(no_mmap=bool(properties)),
-            )  # fmt: skip
-            stack.callback(machine.close)
-            return machine
-
-        yield start
+@pytest.fixture(params=[GROUP, IOMMUFD])
+def backend(request: pytest.FixtureRequest) -> str:
+    """A way to the IOMMU that the kernel of the host has."""
+    name: str = request.param
+    if name == IOMMUFD:
+        request.getfixturevalue("with_iommufd")
+    return name
 
 
 def check_shared_without_a_trace(host: Host, assigned: Assigned) -> None:
@@ -61,15 +46,15 @@ def check_shared_without_a_trace(host: Host, assigned: Assigned) -> None:
 
 
 @pytest.mark.rule("MAP-33")
-def test_a_dma_buf_does_not_change_the_map(host: Host, started: Started) -> None:
+def test_a_dma_buf_does_not_change_the_map(host: Host, started: Started, backend: str) -> None:
     """The mapped BAR has a dma-buf, and the map is what device and options imply."""
-    check_shared_without_a_trace(host, started().assigned["nvme"])
+    check_shared_without_a_trace(host, started(backend).assigned["nvme"])
 
 
 @pytest.mark.negative_control("MAP-33")
-def test_a_bar_without_dma_buf_is_noticed(host: Host, started: Started) -> None:
+def test_a_bar_without_dma_buf_is_noticed(host: Host, started: Started, backend: str) -> None:
     """A BAR that is not mapped has none."""
-    nvme = started(x_no_mmap=True).assigned["nvme"]
+    nvme = started(backend, x_no_mmap=True).assigned["nvme"]
 
     with must_fail():
         check_shared_without_a_trace(host, nvme)
