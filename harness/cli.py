@@ -15,6 +15,8 @@ import typer
 from harness.commands.compare_app import EPILOG as COMPARE_EPILOG
 from harness.commands.compare_app import compare
 from harness.commands.groups import GROUPS
+from harness.commands.matrix_app import EPILOG as MATRIX_EPILOG
+from harness.commands.matrix_app import matrix
 from harness.commands.mutants_app import EPILOG as MUTANTS_EPILOG
 from harness.commands.mutants_app import mutants
 from harness.commands.shapes_app import EPILOG as SHAPES_EPILOG
@@ -399,6 +401,7 @@ def _bench(
     raise typer.Exit(EXIT_FAILED if report.is_broken else 0)
 
 
+app.command("matrix", epilog=MATRIX_EPILOG)(matrix)
 app.command("compare", epilog=COMPARE_EPILOG)(compare)
 app.command("shapes", epilog=SHAPES_EPILOG)(shapes)
 app.command("mutants", epilog=MUTANTS_EPILOG)(mutants)

@@ -103,7 +103,7 @@ def compare(runs: Sequence[PastRun], names: Sequence[str] = ()) -> Comparison:
     everywhere = [row for row in rows if not row.is_absent_somewhere]
     return Comparison(
         runs=tuple(runs),
-        names=tuple(names) or tuple(name for name, _ in zip(_letters(), runs, strict=False)),
+        names=tuple(names) or tuple(name for name, _ in zip(letters(), runs, strict=False)),
         common=len(everywhere),
         differ=tuple(row for row in everywhere if len(set(row.verdicts)) > 1),
         absent=tuple(row for row in rows if row.is_absent_somewhere),
@@ -120,8 +120,8 @@ def _rows(runs: Sequence[Mapping[str, Result]]) -> Iterator[Row]:
         yield Row(nodeid, tuple(results.get(nodeid) for results in runs))
 
 
-def _letters() -> Iterator[str]:
+def letters() -> Iterator[str]:
     """Yield A to Z, then AA, AB, …"""
     yield from string.ascii_uppercase
-    for first in _letters():
+    for first in letters():
         yield from (first + second for second in string.ascii_uppercase)

@@ -105,6 +105,11 @@ def _runs(found: Comparison) -> Iterator[str]:
         yield f"{indent}{_facts(run)}"
         if not run.is_whole:
             yield f"{indent}INCOMPLETE: {run.lacks}"
+    yield from subject_lines(found)
+
+
+def subject_lines(found: Comparison) -> Iterator[str]:
+    """Yield the facts in which what was judged differs, and whose is which."""
     for fact, values in found.subject().items():
         yield f"{fact}:"
         for value in dict.fromkeys(values):
