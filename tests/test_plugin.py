@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.model.rule import Verdict
+from harness.report.past_run import read_run
 from harness.report.results import Result, read_results
 
 ALL_VERDICTS = '''
@@ -230,6 +231,7 @@ def test_the_run_directory_holds_log_junit_summary_and_facts(
     assert any(one["text"] == "call test_wrong" for one in steps)
     facts = json.loads((directory / "run.json").read_text())
     assert facts["exit_status"] == 1
+    assert facts["collected"] == 13
     assert facts["subject"] == {"qemu": "10.0.2", "labels": "modelled"}
     assert facts["settings"]["qemu"] == "./mine"
     assert facts["counts"] == {"pass": 1, "fail": 3, "error": 7, "skip": 2}
@@ -340,6 +342,17 @@ def test_a_host_that_does_not_answer_is_said_in_the_header(pytester: pytest.Pyte
 
     assert ended.ret == 0
     ended.stdout.fnmatch_lines(["subject unknown: no answer"])
+
+
+@SPREAD
+def test_a_run_that_stops_at_the_first_failure_is_not_whole(
+    pytester: pytest.Pytester, spread: tuple[str, ...]
+) -> None:
+    pytester.makepyfile("def test_x(): assert 0\ndef test_y(): pass\ndef test_z(): pass")
+
+    run(pytester, "-x", *spread)
+
+    assert not read_run(pytester.path / "res").is_whole
 
 
 def test_an_interrupt_that_breaks_something_ends_the_run(pytester: pytest.Pytester) -> None:
