@@ -19,7 +19,7 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN RUN...",
+            metavar="RUN",
             help="Directories of runs; a directory of results stands for its latest run.",
         ),
     ],

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,7 @@ from harness.report.compare import letters
 from harness.report.matrix import Cell, CellRun, Matrix
 from harness.report.past_run import PastRun, read_run
 from harness.settings import Settings, find_file, load_settings
+from harness.spread.memory import NAME as DURATIONS
 
 Tell = Callable[[str], None]
 Run = Callable[[Sequence[str], Path, str], int]
@@ -99,7 +101,7 @@ def run_matrix(
         for one in plan:
             (one.directory / DONE).unlink(missing_ok=True)
     found = [_kept(one) for one in plan]
-    is_interrupted = False
+    is_interrupted, at = False, 0
     try:
         for at, one in enumerate(() if only_show else plan):
             where = f"[{at + 1}/{len(found)}] {one.name}"
@@ -111,6 +113,8 @@ def run_matrix(
             tell(f"{where}: {_told(found[at])}")
     except KeyboardInterrupt:
         is_interrupted = True
+        if found[at] == plan[at]:
+            found[at] = replace(plan[at], problem="interrupted")
     order = list(dict.fromkeys(one.cell for one in found))
     return Matrix(tuple(sorted(found, key=lambda one: order.index(one.cell))), is_interrupted)
 
@@ -197,6 +201,7 @@ def _done(request: MatrixRequest, one: CellRun, run: Run, label: str) -> CellRun
     one.directory.mkdir(parents=True, exist_ok=True)
     before = set(one.directory.iterdir())
     known = stamps(one.cell.qemu, one.cell.kernel)
+    _lend_durations(request.base, one.directory)
     try:
         status = run(_arguments(request, one), one.directory, label)
         past = _new_run(one.directory, before)
@@ -208,6 +213,14 @@ def _done(request: MatrixRequest, one: CellRun, run: Run, label: str) -> CellRun
         text = json.dumps(asdict(_Done(past.path.name, known)), indent=1)
         (one.directory / DONE).write_text(text + "\n", encoding="utf-8")
     return replace(one, run=past, problem=past.lacks)
+
+
+def _lend_durations(base: Path, directory: Path) -> None:
+    """Let a first run in *directory* be planned by what tests took in the last run elsewhere."""
+    files = [*base.glob(f"*/*/{DURATIONS}"), Places.find().results / DURATIONS]
+    known = [file for file in files if file.is_file()]
+    if known and not (directory / DURATIONS).exists():
+        shutil.copyfile(max(known, key=lambda file: file.stat().st_mtime), directory / DURATIONS)
 
 
 def _arguments(request: MatrixRequest, one: CellRun) -> list[str]:

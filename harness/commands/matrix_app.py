@@ -23,7 +23,7 @@ def matrix(
     selection: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SELECTION]...",
+            metavar="SELECTION",
             help="As for trapline run: areas, files, tests, rules or series; default: all.",
         ),
     ] = None,

@@ -14,6 +14,7 @@ from harness.commands.matrix import MatrixRequest, run_matrix, stamps
 from harness.commands.places import Places
 from harness.errors import ConfigError, HarnessError
 from harness.report.matrix import NOT_RUN, Matrix
+from harness.spread.memory import NAME as DURATIONS
 
 MakeRun = Callable[..., Path]
 TEST = "suites/a.py::t"
@@ -176,7 +177,7 @@ def test_ctrl_c_leaves_what_was_done_and_the_same_line_goes_on(played: Played) -
     found = played.go()
 
     assert found.is_interrupted and not found.is_fine
-    assert [one.problem for one in found.runs] == ["", "", NOT_RUN, NOT_RUN]
+    assert [one.problem for one in found.runs] == ["", "", "interrupted", NOT_RUN]
     assert played.go().is_fine
     assert len(played.runs) == 5
 
@@ -233,6 +234,19 @@ def test_a_damaged_note_of_what_is_done_is_no_note(played: Played) -> None:
         (found.runs[0].directory / work.DONE).write_text(text)
 
     assert len(played.runs) == 4
+
+
+def test_a_cell_is_spread_by_what_others_took(played: Played) -> None:
+    usual = played.here / "results" / DURATIONS
+    usual.parent.mkdir()
+    usual.write_text("known")
+
+    found = played.go()
+
+    assert [(one.directory / DURATIONS).read_text() for one in found.runs] == ["known"] * 4
+    (found.runs[0].directory / DURATIONS).write_text("learned")
+    played.go(again=True)
+    assert (found.runs[0].directory / DURATIONS).read_text() == "learned"
 
 
 def test_repeats_that_differ_are_a_finding_though_each_is_whole(played: Played) -> None:
