@@ -59,7 +59,7 @@ def what_was_said(failure: AssertionError) -> str:
     What pytest adds about the values is left out where the check had words of its own.
     """
     words = str(failure)
-    own = words.partition("\nassert ")[0].strip() or words
+    own = words.partition("\nassert ")[0].strip() or words or "(no words)"
     line = " | ".join(stripped for part in own.splitlines() if (stripped := part.strip()))
     return line if len(line) <= SAID_LENGTH else f"{line[: SAID_LENGTH - 1]}…"
 

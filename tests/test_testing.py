@@ -92,7 +92,7 @@ def test_no_more_is_kept_than_can_be_read() -> None:
         ("assert {1} == {2}\n  more", "assert {1} == {2} | more"),
         ("first\n\n  second\n", "first | second"),
         ("\nassert 'x' in ''", "assert 'x' in ''"),
-        ("", ""),
+        ("", "(no words)"),
         ("x" * (SAID_LENGTH + 1), "x" * (SAID_LENGTH - 1) + "…"),
     ],
 )

@@ -20,4 +20,12 @@ def check_layout(assigned: Assigned, bar: int, rows: list[Row], found: MemoryMap
         )
         for row in found.memory.covering(window)
     ]
-    assert seen == rows
+    assert seen == rows, f"{told(seen)}\nexpected\n{told(rows)}"
+
+
+def told(rows: list[Row]) -> str:
+    """Return a line for each row; pytest explains no assertion of this module."""
+    return "\n".join(
+        f"{first:#x} to {last:#x} {kind} {name}{' KVM' if marked else ''}"
+        for first, last, kind, name, marked in rows
+    )

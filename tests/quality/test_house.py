@@ -118,6 +118,28 @@ def test_house_rule_can_be_broken(rule: Rule, example: str) -> None:
     assert not rule('"""A module that keeps the rule."""\n')
 
 
+EXPLAINED = ("test_*.py", "conftest.py", "finding_*.py")
+"""Modules of the suites whose assertions pytest rewrites, so that they say what was seen."""
+
+
+def wordless(text: str) -> list[int]:
+    """Return the lines of assertions that have no words of their own."""
+    nodes = ast.walk(ast.parse(text))
+    return [node.lineno for node in nodes if isinstance(node, ast.Assert) and node.msg is None]
+
+
+def test_checks_that_pytest_does_not_explain_have_words(root: Path) -> None:
+    modules = [
+        path
+        for path in (root / "suites").rglob("*.py")
+        if not any(path.match(pattern) for pattern in EXPLAINED)
+    ]
+    silent = {path.name: lines for path in modules if (lines := wordless(path.read_text()))}
+
+    assert wordless("assert a == b\nassert a, 'b'") == [1]
+    assert modules and not silent
+
+
 def test_licence_is_there_and_declared(root: Path) -> None:
     declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["license"]
 
