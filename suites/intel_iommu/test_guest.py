@@ -298,12 +298,14 @@ def test_enabling_is_traced(vtd_guest: Nested) -> None:
 
 @pytest.mark.negative_control("VTD-45")
 def test_traces_before_enabling_are_noticed(vtd_guest: Nested) -> None:
-    """The events up to the moment of enabling fail the check."""
+    """The events up to the moment of enabling fail the check, with it and without."""
     events = traced(vtd_guest.machine)
     until = next(n for n, e in enumerate(events) if e.arguments == "enable 1")
 
     with must_fail():
         check_traces(events[:until])
+    with must_fail():
+        check_traces(events[: until + 1])
 
 
 def check_translated(tree: MemoryTree, memory_map: MemoryMap) -> None:
@@ -342,7 +344,7 @@ def check_shadow(vtd_guest: Nested, guest: Guest, *, blocks: int) -> None:
     with vtd_guest.machine.tracing("vtd_page_walk_one") as window:
         right = [disk.holds(DISK_SEED, offset=n * BLOCK, length=BLOCK) for n in range(blocks)]
     assert all(right), right
-    assert window.count("vtd_page_walk_one") > 0
+    assert window.count("vtd_page_walk_one") > 0, f"no page is walked for {blocks} blocks"
 
 
 @pytest.mark.rule("VTD-57")

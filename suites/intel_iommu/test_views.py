@@ -94,7 +94,7 @@ def check_untranslated(memory_map: MemoryMap) -> None:
     assert [view.root for view in views] == ["vtd-nodmar"]
     ram = [row for row in views[0].regions if row.kind is Kind.RAM]
     assert ram, views[0]
-    assert not [row for row in ram if row.in_kvm]
+    assert not [row for row in ram if row.in_kvm], ram
     seen = [row for row in memory_map.memory.regions if row.kind is Kind.RAM]
     assert {row.name for row in ram} <= {row.name for row in seen}
 
@@ -108,9 +108,13 @@ def test_functions_share_the_untranslated_view(observe: Observe, config: VtdConf
 
 @pytest.mark.negative_control("VTD-39")
 def test_a_machine_without_that_view_is_noticed(observe: Observe) -> None:
-    """A machine without an intel-iommu fails the check."""
+    """A machine without an intel-iommu fails the check, and so do marks of KVM."""
+    found = observe(BASE).memory_map
+
     with must_fail():
         check_untranslated(observe(NONE).memory_map)
+    with must_fail():
+        check_untranslated(found.altered(lambda row: replace(row, accelerators=("KVM",))))
 
 
 def check_interrupt_window(memory_map: MemoryMap) -> None:

@@ -10,10 +10,12 @@ from typing import Protocol
 
 import pytest
 
+from harness.errors import QmpFailed
 from harness.host.host import Host
 from harness.host.virtual_spec import nested_spec
 from harness.lab.bare import Bare, bare_machine
 from harness.machine.command import Device, MachineSpec
+from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
 
 
@@ -22,6 +24,17 @@ def spec_with(host: Host, *devices: Device, name: str = "attach") -> MachineSpec
     # All of its memory is pinned for its devices: what it has of it takes time.
     spec = nested_spec(accel=host.accelerator.option, assigned=devices, memory_mib=64, name=name)
     return replace(spec, paused=True)
+
+
+def answer_to(machine: Machine, command: str, **arguments: object) -> str:
+    """Give a QMP command; return what QEMU said against it, '' if it did it."""
+    try:
+        machine.qmp.execute(command, arguments)
+    except QmpFailed as refused:
+        if not refused.error_class:  # no answer is not a no
+            raise
+        return refused.description
+    return ""
 
 
 class StartBare(Protocol):

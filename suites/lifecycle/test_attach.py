@@ -15,9 +15,9 @@ from harness.machine.machine import Machine
 from harness.model.address import AddressRange
 from harness.model.memory_map import MemoryMap
 from harness.model.pci import PciFunction
-from harness.suite_fixtures import Attempt, Free, Launch, Refusal, RefusedCommand
+from harness.suite_fixtures import Attach, Attempt, Free, Launch, Refusal, RefusedCommand
 from harness.testing import check_said, must_fail, only
-from suites.lifecycle.conftest import spec_with
+from suites.lifecycle.conftest import answer_to, spec_with
 
 NOWHERE = "0000:7f:1f.7"
 
@@ -152,6 +152,52 @@ def test_other_words_are_noticed(
 
     with must_fail():
         check_said(error.description, *expected)
+
+
+@pytest.mark.full
+@pytest.mark.negative_control("LIF-01", "LIF-02", "LIF-13")
+def test_a_function_that_is_taken_is_noticed(host: Host, free: Free, attach: Attach) -> None:
+    """A function that is there, named and free is taken without a word."""
+    said = attach(host, free("nvme").bdf)
+
+    with must_fail():
+        check_said(said, *NO_HOST)
+    with must_fail():
+        check_said(said, *MISSING)
+    with must_fail():
+        check_said(said, *BUSY)
+
+
+@pytest.mark.full
+@pytest.mark.negative_control("MAP-21", "MAP-22")
+def test_a_possible_relocation_is_noticed(host: Host, free: Free, attach: Attach) -> None:
+    """A BAR that can take the table takes it without a word."""
+    said = attach(host, free("nvme").bdf, x_msix_relocation="bar2")
+
+    with must_fail():
+        check_said(said, *NO_AUTO)
+    with must_fail():
+        check_said(said, *SHADOW)
+    with must_fail():
+        check_said(said, *PORTS)
+
+
+@pytest.mark.full
+@pytest.mark.negative_control("LIF-09", "LIF-18", "LIF-19", "LIF-23")
+def test_hotplug_that_is_done_is_noticed(host: Host, free: Free, launch: Launch) -> None:
+    """A free function is plugged behind a root port, and found by its id, without a word."""
+    machine, bdf = launch(spec_with(host)), str(free("nvme").bdf)
+    came = answer_to(machine, "device_add", driver="vfio-pci", id="late", bus="rp0", host=bdf)
+    went = answer_to(machine, "device_del", id="late")
+
+    with must_fail():
+        check_said(came, *TWICE)
+    with must_fail():
+        check_said(came, *NO_HOTPLUG_BUS)
+    with must_fail():
+        check_said(came, *NO_HOTPLUG_DEVICE)
+    with must_fail():
+        check_said(went, *UNKNOWN)
 
 
 # -- migration --------------------------------------------------------------------------------

@@ -90,7 +90,6 @@ def running(machine: Machine) -> None:
 
 @pytest.mark.full
 @pytest.mark.rule("LIF-21")
-@pytest.mark.negative_control("LIF-21")
 def test_after_five_seconds_it_is_a_new_request(silent: Bare) -> None:
     """After 5 seconds of the machine's time a root port takes it for a new request."""
     running(silent.machine)

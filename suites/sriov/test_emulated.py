@@ -140,11 +140,11 @@ def test_another_refusal_is_noticed(host: Host, refusal: Refusal, unfit: Unfit) 
 @pytest.mark.negative_control("SRV-26")
 def test_numbers_that_fit_are_accepted(host: Host, launch: Launch) -> None:
     """The smallest numbers that fit start, and of them no subsystem is said to be missing."""
-    status = launch(nvme(host, FITTING)).qmp.execute("query-status")
+    started = launch(nvme(host, FITTING))
 
-    assert status["status"] == "prelaunch"
+    assert started.qmp.execute("query-status")["status"] == "prelaunch"
     with must_fail():
-        check_said(str(status), NO_SUBSYSTEM)
+        check_said(started.stderr(), NO_SUBSYSTEM)
 
 
 NO_SUBSYSTEM = "subsystem is required for the use of SR-IOV"

@@ -48,10 +48,12 @@ def check_ids(family: Family, total: int) -> None:
 @pytest.mark.rule("SRV-16")
 @pytest.mark.negative_control("SRV-16")
 def test_ids_and_total(family: Family) -> None:
-    """Physical 8086:10c9, virtual 8086:10ca, eight in all; not another number."""
+    """Physical 8086:10c9, virtual 8086:10ca, eight in all; not another number, nor other ids."""
     check_ids(family, 8)
     with must_fail():
         check_ids(family, 7)
+    with must_fail():
+        check_ids(replace(family, virtual=(family.virtual[0], family.physical)), 8)
 
 
 def check_capabilities(family: Family, sriov: int) -> None:

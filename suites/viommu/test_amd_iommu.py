@@ -40,6 +40,8 @@ def test_names_of_another_iommu_are_noticed(host: Host, looked_at: LookAt) -> No
 
     with must_fail():
         check_names(host, names)
+    with must_fail():
+        check_names(host, names | NEW | OLD)
 
 
 IVRS = "/sys/firmware/acpi/tables/IVRS"
