@@ -107,6 +107,12 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _remark(one: CellRun) -> str:
+    results = one.run.results.values() if one.run is not None else ()
+    again = sum(bool(result.again) for result in results)
+    return _state(one) + (f"  {_many(again, 'test')} run again" if again else "")
+
+
+def _state(one: CellRun) -> str:
     if one.problem == NOT_RUN:
         return f"  {one.problem}"
     if one.problem:

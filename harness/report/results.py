@@ -87,6 +87,7 @@ class Phases:
         self.seconds += seconds
         self.again += (message.partition("\n")[0],)
         self._is_spoilt = when != "teardown"
+        self.ended = False
 
     def is_of_spoilt(self, when: str | None, seconds: float) -> bool:
         """Say whether a phase is only the tear-down of an attempt that does not count."""

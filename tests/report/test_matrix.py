@@ -104,6 +104,16 @@ def test_what_was_done_before_says_when() -> None:
     assert list(matrix_lines(Matrix((kept,))))[1].endswith("61 s  done before, 2026-11-21 03:04")
 
 
+def test_tests_that_had_to_be_run_again_are_counted() -> None:
+    one = done(A, "A", "pp")
+    assert one.run is not None
+    results = {name: replace(said, again=("no host",)) for name, said in one.run.results.items()}
+
+    shaky = replace(one, run=replace(one.run, results=results))
+
+    assert list(matrix_lines(Matrix((shaky,))))[1].endswith("61 s  2 tests run again")
+
+
 def test_an_interrupted_matrix_is_not_fine() -> None:
     assert not replace(GREEN, is_interrupted=True).is_fine
 

@@ -129,6 +129,12 @@ def test_a_test_whose_body_was_interrupted_has_no_result(tmp_path: Path) -> None
     assert [one.nodeid for one in read_results(file)] == ["suites/a.py::t"]
 
 
+def test_a_test_that_was_to_be_run_again_and_was_not_has_no_result(tmp_path: Path) -> None:
+    file = log(tmp_path, report("setup"), report("call"), report("teardown", "rerun"))
+
+    assert read_results(file) == []
+
+
 @pytest.mark.parametrize("outcome", ["failed", "skipped"])
 def test_a_test_that_ended_in_its_set_up_has_one(tmp_path: Path, outcome: str) -> None:
     file = log(tmp_path, report("setup", outcome))
