@@ -35,11 +35,32 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
 )
 from harness.suite_order import in_good_order, shared_by
 from harness.suite_repeat import repeat_what_the_lab_broke
+from harness.suite_still import Stillness
+
+STILLNESS = pytest.StashKey[Stillness]()
 
 
 def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
     """Say what is judged; images and builds that are missing are made first."""
     return subject_of(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let the hosts stand still that the test does not need."""
+    stillness = item.config.stash.setdefault(STILLNESS, Stillness())
+    stillness.before(item)
+    try:
+        return (yield)
+    finally:
+        stillness.after(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Let hosts go on before the fixtures of a module, a package, the run are taken down."""
+    if nextitem is None or nextitem.path != item.path:
+        item.config.stash[STILLNESS].wake()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,14 @@ lost, until something else came. So something comes: it sleeps a second at most.
 """
 
 
+_LIVING: weakref.WeakSet[VirtualHost] = weakref.WeakSet()
+
+
+def living() -> tuple[VirtualHost, ...]:
+    """Return the virtual hosts of this process that were opened and not closed."""
+    return tuple(_LIVING)
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     """A machine that was left running in a host when that was saved."""
@@ -53,6 +62,7 @@ class VirtualHost(Host):
         self.machine = machine
         self.left: Left | None = None
         """A guest that is up in it and waits for who takes it over; nothing is assigned."""
+        _LIVING.add(self)
 
     @property
     def ssh(self) -> SshTransport:
@@ -124,6 +134,7 @@ class VirtualHost(Host):
 
     def close(self) -> None:
         """End it; nothing needs to be put back, its root was never written."""
+        _LIVING.discard(self)
         self.transport.close()
         self.machine.kill()
 

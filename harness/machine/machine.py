@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from harness.errors import (
     HarnessError,
-    KvmStopped,
     LaunchFailed,
     MachineDied,
     MachineError,
@@ -31,13 +30,13 @@ from harness.machine.launch import Launch
 from harness.machine.leavings import keep_what_it_left
 from harness.machine.place import Process
 from harness.machine.qmp import Qmp
+from harness.machine.stopped import stopped_by_itself
 from harness.machine.traces import TraceWindow
 from harness.machine.unplug import ask_to_go
 from harness.model.memory_map import MemoryMap
 from harness.model.memory_map_json import map_to_dict
 from harness.model.memory_tree import MemoryTree
 from harness.model.pci_listing import QueryPciFunction
-from harness.parse.crash import find_crashes, kvm_suberror
 from harness.parse.mtree import parse_memory_map, parse_memory_tree
 from harness.parse.query_stats import parse_query_pci, parse_query_stats
 from harness.step import step
@@ -63,8 +62,7 @@ class Machine:
         self._process: Process | None = None
         self._qmp: Qmp | None = None
         self._console: Console | None = None
-        self._ending = False
-        self._holding = False
+        self._ending = self._holding = self._still = False
 
     # -- life ---------------------------------------------------------------------------
 
@@ -222,6 +220,7 @@ class Machine:
         :raise GuestCrashed: see `Console.check`.
         """
         self.place.check()
+        self.go_on()
         if self._console is not None:
             self._console.check()
         self.check_alive()
@@ -256,7 +255,7 @@ class Machine:
 
     def quit(self, *, timeout: float = 20) -> int:
         """End QEMU by QMP ``quit``, by force if it does not; return its exit status."""
-        self._ending = True
+        self._begin_to_end()
         if self._qmp is not None and self.exit_status is None:
             with contextlib.suppress(HarnessError):
                 self._qmp.execute("quit", timeout=5)
@@ -269,7 +268,7 @@ class Machine:
 
         :raise WaitTimeout: it still runs.
         """
-        self._ending = True
+        self._begin_to_end()
         if self._process is not None and self._process.wait(timeout) is None:
             raise WaitTimeout(
                 f"{self.spec.name}: QEMU still runs after {timeout:g} s", evidence=self.evidence
@@ -282,7 +281,7 @@ class Machine:
         Each part is done whatever became of the others: QEMU first, as it may be stopped or
         spinning, and its sockets then end by themselves.
         """
-        self._ending = True
+        self._begin_to_end()
         process, self._process = self._process, None
         qmp, self._qmp = self._qmp, None
         console, self._console = self._console, None
@@ -300,6 +299,11 @@ class Machine:
             if process is not None:
                 self.exit_status = process.kill()
         return self.exit_status if self.exit_status is not None else 0
+
+    def _begin_to_end(self) -> None:
+        self._ending = True
+        with contextlib.suppress(HarnessError):
+            self.place.check()  # where it stands still, nothing would end
 
     def _forget_sockets(self) -> None:
         self.sockets = Sockets("")
@@ -332,6 +336,7 @@ class Machine:
         """
         if self._qmp is None:
             raise MachineDied(f"{self.spec.name}: already ended", evidence=self.evidence)
+        self.go_on()
         return self._qmp
 
     @property
@@ -351,17 +356,24 @@ class Machine:
         :raise MachineDied: ``guest-panicked``, ….
         """
         status = self.qmp.execute("query-status")["status"]
-        if status in ("running", "paused", "prelaunch"):
+        if status not in ("running", "paused", "prelaunch"):
+            log_file = self.evidence / "qemu.log"
+            raise stopped_by_itself(self.spec.name, status, said=self.stderr(), log_file=log_file)
+
+    def stand_still(self) -> None:
+        """Stop the vCPUs until somebody wants the machine: `check` and `qmp` let it go on."""
+        if self._still or self._qmp is None:
             return
-        said, log_file = self.stderr(), self.evidence / "qemu.log"
-        cause = next(iter(find_crashes(said.splitlines())), None)
-        what = f"{self.spec.name}: its vCPUs stopped by themselves: {status}"
-        if cause is not None:
-            what += f" ({cause.crash.text})"
-        if status == "internal-error":
-            suberror = kvm_suberror(said)
-            raise KvmStopped(what, seen=said[-1500:], evidence=log_file, suberror=suberror)
-        raise MachineDied(what, seen=said[-1500:], evidence=log_file)
+        if self._qmp.execute("query-status")["running"]:
+            self._still = self._holding = True
+            self._qmp.execute("stop")
+
+    def go_on(self) -> None:
+        """Let the vCPUs run that `stand_still` stopped."""
+        if self._still and self._qmp is not None:
+            self._still = False
+            self._qmp.execute("cont")
+            self._holding = False
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:

@@ -116,6 +116,8 @@ def result(command: str) -> object:
         return f"CPU#0\r\nEIP=0 II=0 HLT=1\r\nCPU#1\r\nEIP=0 HLT={int(len(STOPS) > 3)}\r\n"
     if command == "human-monitor-command" and "never-halts" in HOW:
         return "CPU#0\r\nEIP=0 II=0 A20=1 SMM=0 HLT=0\r\n"
+    if command == "query-status" and "runs" in HOW:
+        return {"status": "running", "running": True}
     return {"asked": os.getpid() if command == "pid" else command}
 
 

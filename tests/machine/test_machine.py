@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -320,3 +321,26 @@ def test_a_socket_that_nobody_serves_is_closed_at_once(tmp_path: Path) -> None:
 
 def _pid(machine: Machine) -> int:
     return int(machine.qmp.execute("pid")["asked"])
+
+
+def commands(evidence: Path) -> list[str]:
+    """Return the commands that were given, without those of the start."""
+    said = [json.loads(line) for line in (evidence / "qmp.jsonl").read_text().splitlines()]
+    names = [entry["message"].get("execute") for entry in said if entry["way"] == ">"]
+    return [name for name in names if name in ("stop", "cont")]
+
+
+def test_a_machine_stands_still_until_somebody_wants_it(start: Start, evidence: Path) -> None:
+    machine = start("runs")
+
+    machine.stand_still()
+    machine.stand_still()
+    assert commands(evidence) == ["stop"]
+
+    machine.check()
+    assert commands(evidence) == ["stop", "cont"]
+
+    machine.stand_still()
+    machine.qmp.execute("query-status")
+    machine.go_on()
+    assert commands(evidence) == ["stop", "cont", "stop", "cont"]
