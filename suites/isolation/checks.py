@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.guest.canary import Canary
 from harness.guest.dma_engine import GOT, QUIET, DmaEngine
 from harness.guest.vfio_driver import Given
 
@@ -37,3 +38,8 @@ def check_not_got(engine: DmaEngine, address: int) -> None:
     """What the device read there is not what is there."""
     got = engine.read(address)
     assert got != GOT, f"the device got {got:#x} from {address:#x}"
+
+
+def check_intact(page: Canary) -> None:
+    """No byte of a page that is somebody else's changed."""
+    assert page.intact, page.look()

@@ -6,6 +6,7 @@ import pytest
 
 from harness.guest.dma_engine import DmaEngine
 from harness.guest.fault_log import FaultLog
+from harness.guest.vfio_driver import PAGE
 from harness.lab.grounds import Plot
 from harness.parse.dmesg import FaultKind
 from harness.parse.iommu_fault import IommuFault
@@ -96,6 +97,22 @@ def test_permitted_access_is_noticed(
 
     with must_fail():
         check_told(plot, log.soon(timeout=SILENCE), kind, IOVA)
+
+
+@on("L1-strict-edu", "L2-intel-emulated")
+@pytest.mark.negative_control("ISO-14", "VTD-51")
+def test_another_fault_is_noticed(plot: Plot, engine: DmaEngine) -> None:
+    """The fault of a page is not that of another page, and that of a write not one of a read."""
+    give(engine)
+    log = plot.listen()
+
+    engine.write(BESIDE + PAGE, WORD)
+
+    faults = log.soon()
+    with must_fail():
+        check_told(plot, faults, FaultKind.DMA_WRITE, BESIDE)
+    with must_fail():
+        check_told(plot, faults, FaultKind.DMA_READ, BESIDE + PAGE)
 
 
 # -- the other level --------------------------------------------------------------------------

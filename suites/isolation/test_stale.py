@@ -13,7 +13,7 @@ from harness.guest.vfio_driver import Given, drive
 from harness.lab.grounds import taken_out
 from harness.lab.nested import Nested
 from harness.testing import must_fail
-from suites.isolation.checks import IOVA, WORD, check_reached, check_untouched, give
+from suites.isolation.checks import IOVA, WORD, check_intact, check_reached, check_untouched, give
 from suites.isolation.conftest import CONTROLS, CORE, DEFAULT, EVERYWHERE, edus, on
 
 # -- unmap ------------------------------------------------------------------------------------
@@ -223,11 +223,6 @@ def left(never_read: None, nested: Nested) -> Iterator[Left]:
     assert nested.guest is not None
     with canary(nested.guest, value=QUIET) as page:
         yield Left(nested, page)
-
-
-def check_intact(page: Canary) -> None:
-    """No byte of it changed."""
-    assert page.intact, page.look()
 
 
 @pytest.mark.full
