@@ -32,10 +32,6 @@ class Removal:
         """Say whether the write has returned."""
         return self._ended.is_set()
 
-    def ends_within(self, seconds: float) -> bool:
-        """Say whether the write returns in this time."""
-        return self._ended.wait(seconds)
-
     def wait(self) -> str:
         """Wait until the write returns; return the errno, empty if the device is removed.
 

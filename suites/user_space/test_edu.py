@@ -114,7 +114,7 @@ def check_out_of_range_is_logged(guest: DriverGuest, *, count: int) -> None:
         machine.qmp.hmp("log none")
     said = machine.place.read(machine.sockets.trace, offset=before).decode(errors="replace")
     machine.check()
-    assert OUT_OF_BOUNDS in said, said
+    assert OUT_OF_BOUNDS in said, said or "nothing was logged"
 
 
 @pytest.mark.rule("EDU-10")

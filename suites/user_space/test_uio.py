@@ -51,7 +51,9 @@ def check_no_interrupt(system: System, bdf: Bdf) -> None:
     finally:
         system.run(f"echo {bdf} > {PCI}/{bdf}/driver/unbind; echo > {PCI}/{bdf}/driver_override")
     assert driver == UIO, f"driver {driver}: {said}"
-    assert f"{UIO} {bdf}: No IRQ assigned to device: no support for interrupts?" in said, said
+    assert f"{UIO} {bdf}: No IRQ assigned to device: no support for interrupts?" in said, (
+        said or "nothing was logged"
+    )
 
 
 @pytest.mark.rule("UIO-05")
@@ -156,7 +158,7 @@ def test_no_iommu_that_is_not_allowed_is_noticed(
 
 def check_open_is_logged(log: str, bdf: Bdf) -> None:
     """The kernel wrote down that *bdf* was opened without an IOMMU."""
-    assert f"{VFIO} {bdf}: vfio-noiommu device opened by user" in log, log
+    assert f"{VFIO} {bdf}: vfio-noiommu device opened by user" in log, log or "nothing was logged"
 
 
 def opened_by_dpdk(guest: DriverGuest, nic: Nic, memory: Memory) -> str:
