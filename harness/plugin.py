@@ -27,14 +27,13 @@ from harness.report.steps_log import StepsLog
 from harness.report.summary import count, counts_line
 from harness.report.warnings_log import WarningsLog, read_warnings
 from harness.rules import load_rules, select
-from harness.settings import SETTINGS, Settings, find_file, load_settings
+from harness.settings import SETTINGS, SUBJECT, Settings, find_file, load_settings
 from harness.spread import hooks as spread
 from harness.spread import workers
 from harness.testing import hearing
 
 pytest_plugins = ("harness.fixtures",)
 
-SUBJECT = pytest.StashKey[dict[str, str]]()
 WORKERS = pytest.StashKey[workers.Workers]()
 """What ``-n auto`` has come to."""
 

@@ -41,6 +41,8 @@ class Settings(pydantic.BaseModel):
         ]
 
 
+SUBJECT = pytest.StashKey[dict[str, str]]()
+"""What is judged: the answers of the hook ``pytest_trapline_subject``."""
 SETTINGS = pytest.StashKey[Settings]()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 
 import pytest
 
-from harness.plugin import SUBJECT
+from harness.settings import SUBJECT
 from harness.spread.shared import Shared
 from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their names
     WENT_WRONG,

@@ -53,7 +53,7 @@ class Scheduler:
         expected: int,
         make_plan: Callable[[Sequence[str]], Plan],
     ) -> None:
-        self._config = config
+        self.config = config
         self._expected = expected
         self._make_plan = make_plan
         self._plan: Plan | None = None
@@ -134,10 +134,8 @@ class Scheduler:
         self._hand_out()
 
     def mark_test_pending(self, item: str) -> None:
-        """Run a test again (for plugins that want it after a crash)."""
-        if self._plan is not None:
-            self._plan.give_back([self._nodeids.index(item)])
-            self._hand_out()
+        """Refuse to run a test again: what ended a worker is told, not tried again."""
+        raise NotImplementedError
 
     def remove_pending_tests_from_node(self, node: Node, indices: Sequence[int]) -> None:
         """Hear that a worker gave tests back: never, none is asked to."""
@@ -204,6 +202,6 @@ class Scheduler:
             lineterm="",
         )
         said = "\n".join(["the workers collected different tests:", *lines])
-        self._config.hook.pytest_collectreport(
+        self.config.hook.pytest_collectreport(
             report=pytest.CollectReport(node.gateway.id, "failed", said, [])
         )
