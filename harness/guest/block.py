@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.guest.system import System
+from harness.guest.system import System, parse_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,21 @@ class BlockDevice:
             "block", "read", self.path, offset, length, "--pattern", seed, timeout=120
         )
         return said["match"] == "yes"
+
+    def ask(self, seed: int, *, offset: int, length: int) -> Callable[[], bool]:
+        """Begin to read; call what is returned to wait for the answer that `holds` would give."""
+        talk = self.system.converse("block", "read", self.path, offset, length, "--pattern", seed)
+
+        def answer() -> bool:
+            said: dict[str, str] = {}
+            try:
+                while "match" not in said:
+                    said |= parse_pairs(talk.receive(timeout=60))
+            finally:
+                talk.close()
+            return said["match"] == "yes"
+
+        return answer
 
     def fill(self, seed: int, *, offset: int, length: int) -> None:
         """Write the pattern *seed* there."""

@@ -193,6 +193,17 @@ class Assigned:
         finally:
             self._write_command(before)
 
+    @contextlib.contextmanager
+    def pin_off(self) -> Iterator[None]:
+        """Have the guest set COMMAND.INTxDisable (bit 10) of the function while inside."""
+        bdf, command = str(self.bdf), 0x04
+        before = int(self.os.probe("config", "read", bdf, command, "--width", "2")["last"], 16)
+        self._write_command(before | 1 << 10)
+        try:
+            yield
+        finally:
+            self._write_command(before)
+
     def _write_command(self, value: int) -> None:
         self.os.probe("config", "write", str(self.bdf), 0x04, "--width", "2", "--value", value)
 
