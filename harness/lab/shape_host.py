@@ -101,17 +101,20 @@ class ShapeMachine:
         """Its vCPU, which reads what it is told."""
         return BareReader(self.machine, self.qtest)
 
-    def reads(self, where: str, address: int, *, count: int = 50) -> Accesses:
-        """Let the vCPU read one word *count* times, and count what happens (P-TRAP).
+    def reads(self, where: str, *addresses: int, count: int = 50) -> Accesses:
+        """Let the vCPU read words *count* times each, and count what happens (P-TRAP).
 
-        The word is read once before, so that the first fault is not counted.
+        Each word is read once before, so that the first fault is not counted. The counts are of
+        all together.
 
         :param where: for messages.
         """
-        self.reader.read(address)
+        for address in addresses:
+            self.reader.read(address)
         with counting(self.machine) as counts:
-            value = self.reader.read(address, count)
-        return Accesses(where, count, counts.events, counts.exits, f"{value:#x}")
+            values = [self.reader.read(address, count) for address in addresses]
+        total = count * len(addresses)
+        return Accesses(where, total, counts.events, counts.exits, f"{values[-1]:#x}")
 
 
 @dataclass
@@ -139,6 +142,7 @@ class ShapeHost:
         emulated: Sequence[Device] = (),
         rom: Sequence[str] = (),
         at: Mapping[str, Mapping[int, int]] | None = None,
+        accel: str = "",
     ) -> Iterator[ShapeMachine]:
         """Have a machine with these shapes assigned while inside.
 
@@ -147,6 +151,7 @@ class ShapeHost:
         :param emulated: further devices on the root bus, without BARs that are programmed.
         :param rom: names of shapes whose ROM is switched on.
         :param at: wished addresses of BARs, by name of the shape.
+        :param accel: another value of ``-accel`` than the host's.
         """
         functions = self.bound(*each)
         devices = [
@@ -155,7 +160,7 @@ class ShapeHost:
             )
             for name, options in each.items()
         ]
-        with self._launched([*devices, *emulated], evidence) as (machine, qtest):
+        with self._launched([*devices, *emulated], evidence, accel) as (machine, qtest):
             free, assigned = Space(), {}
             for name, options in each.items():
                 placed = free.place(
@@ -198,12 +203,12 @@ class ShapeHost:
 
     def properties(self, name: str, options: VfioOptions) -> Options:
         """Return the properties of the vfio-pci device that *options* stand for."""
-        shape, found = self.shapes[name], dict(properties_of(options))
+        shape, found = self.shapes.get(name), dict(properties_of(options))
         more: dict[str, str | int | bool] = {}
         if options.igd_gms:
             more["x-igd-gms"] = 1
         # On by default since 10.1, but only a real one has an OpRegion.
-        if shape.id.vendor == _INTEL and shape.class_code >> 16 == _DISPLAY:
+        if shape is not None and shape.id.vendor == _INTEL and shape.class_code >> 16 == _DISPLAY:
             more["x-igd-opregion"] = False
         return {**found, **more}
 
@@ -219,11 +224,12 @@ class ShapeHost:
 
     @contextlib.contextmanager
     def _launched(
-        self, devices: Sequence[Device], evidence: Path
+        self, devices: Sequence[Device], evidence: Path, accel: str = ""
     ) -> Iterator[tuple[Machine, Qtest]]:
         self.host.transport.write(_READER, image())
         socket = f"/run/trapline-{devices[0].id}.qtest"
-        spec = nested_spec(accel=self.host.accelerator.option, memory_mib=_MEMORY, name="shapes")
+        accel = accel or self.host.accelerator.option
+        spec = nested_spec(accel=accel, memory_mib=_MEMORY, name="shapes")
         spec = replace(
             spec.adding(*devices),
             paused=True,
