@@ -173,7 +173,7 @@ def test_dma_does_not_reach_the_host(master: Assigned, host_stage: Prepared) -> 
         check_refused(host_stage["shades"], page.address, by_message=False)
 
 
-@pytest.mark.negative_control("NST-20", "NST-19")
+@pytest.mark.negative_control("NST-20")
 def test_dma_inside_of_the_nested_guest_is_not_refused(
     master: Assigned, host_stage: Prepared
 ) -> None:
