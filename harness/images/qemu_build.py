@@ -17,6 +17,7 @@ from harness.images.libraries import LIBRARIES, LOADER, is_dynamic, needed_libra
 from harness.images.pack import make_erofs
 from harness.images.qemu_features import QemuFeatures, add_fact, ask, read_facts
 from harness.images.qemu_firmware import obtain_firmware
+from harness.images.qemu_mended import MENDED, obtain_mended
 from harness.images.qemu_mutant import MUTANT, SOURCE, obtain_built
 from harness.images.qemu_pack import PackedQemu, Parts, Start, collect, start_of
 from harness.images.recipe import QemuRecipe, load_recipe
@@ -57,8 +58,8 @@ class QemuBuild:
         """Return the build that *spec* names, after asking it for its version.
 
         :param spec: ``system``, ``debian:SUITE``, ``source:SUITE`` (built here from Debian's
-            source), ``mutant:NAME`` (the same, broken on purpose), or the path of a binary or
-            of a build directory that has one.
+            source), ``mutant:NAME`` (the same, broken on purpose), ``mended:NAME`` (the same
+            without a known defect), or the path of a binary or of a build directory that has one.
         :param recipe_name: ``qemu``, or ``qemu-s390x`` for a QEMU of that target.
         :raise ConfigError: there is no such file, it cannot be executed, it is no QEMU.
         :raise LaunchFailed: it dies at start; carries what it said.
@@ -69,7 +70,7 @@ class QemuBuild:
         make = _local
         if spec.startswith("debian:"):
             make = _debian
-        elif spec.startswith((SOURCE, MUTANT)):
+        elif spec.startswith((SOURCE, MUTANT, MENDED)):
             make = _built
         return replace(make(spec, workshop, recipe), recipe=recipe_name)
 
@@ -111,7 +112,8 @@ def _debian(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
 
 
 def _built(spec: str, workshop: Workshop, recipe: QemuRecipe) -> QemuBuild:
-    return _of_packed(spec, obtain_built(spec, workshop), workshop)
+    obtain = obtain_mended if spec.startswith(MENDED) else obtain_built
+    return _of_packed(spec, obtain(spec, workshop), workshop)
 
 
 def _of_packed(spec: str, packed: PackedQemu, workshop: Workshop) -> QemuBuild:
