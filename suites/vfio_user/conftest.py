@@ -234,7 +234,8 @@ def onward(keeper: Onward, request: pytest.FixtureRequest) -> Iterator[Nested]:
 @pytest.fixture
 def trapping_guest(onward: Nested, pytestconfig: pytest.Config) -> Nested:
     """That guest, where it may read what traps."""
-    if stops_its_guests(pytestconfig.stash[SUBJECT]):
+    subject = pytestconfig.stash[SUBJECT]
+    if stops_its_guests(subject):
         pytest.skip(
             "Linux 6.14 and later on emulated SVM stops guests that trap"
             f" (docs/findings/kvm-internal-error-under-emulated-svm.md): --l0-qemu {MENDED},"
