@@ -88,6 +88,17 @@ def test_the_third_is_told() -> None:
     assert kernel.looks == 1
 
 
+def test_the_last_moment_of_the_interval_counts() -> None:
+    kernel = Kernel(now=104)
+    for n in range(3):
+        kernel.say("DMAR: DRHD: handling fault status reg 2", at=99.999)
+        kernel.say(FAULT, at=99.999)
+
+    listen(kernel)
+
+    assert kernel.looks > 1
+
+
 def test_faults_of_long_ago_do_not_count() -> None:
     kernel = Kernel()
     for n in range(20):
