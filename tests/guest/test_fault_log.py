@@ -90,7 +90,7 @@ def test_the_third_is_told() -> None:
 
 def test_the_last_moment_of_the_interval_counts() -> None:
     kernel = Kernel(now=104)
-    for n in range(3):
+    for _n in range(3):
         kernel.say("DMAR: DRHD: handling fault status reg 2", at=99.999)
         kernel.say(FAULT, at=99.999)
 
