@@ -58,6 +58,14 @@ class KernelSource:
             directory = _find_modules(directory, release)
         return cls(bzimage=bzimage, modules=directory)
 
+    @property
+    def is_for_x86_alone(self) -> bool:
+        """Say whether there is no kernel of a mainframe of that name.
+
+        :raise ConfigError: the bzImage cannot be read.
+        """
+        return bool(self.series) or (self.bzimage is not None and not is_s390x(self.bzimage))
+
     def __str__(self) -> str:
         if self.series:
             return f"built:{self.series}"

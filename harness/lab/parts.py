@@ -17,6 +17,8 @@ from harness.images.dpdk import Dpdk
 from harness.images.images import GuestImage, HostImage, Images, KernelImage, KernelSource
 from harness.images.kernel_tests import KernelTests
 from harness.images.qemu_build import QemuBuild
+from harness.images.qemu_mended import MENDED
+from harness.images.qemu_mutant import MUTANT, SOURCE
 from harness.machine.launch import Launch
 from harness.settings import Settings
 
@@ -73,11 +75,14 @@ class Parts:
     def ap_host(self) -> ApHostImage:
         """The s390x host without a mainframe; only for those who test vfio-ap.
 
-        Of the settings, ``kernel`` and ``qemu`` are what runs in it, ``l0_qemu`` runs it.
+        Of the settings, ``kernel`` and ``qemu`` are what runs in it, ``l0_qemu`` runs it, unless
+        that is one that is compiled here, for x86-64.
         """
+        lab = self.settings.l0_qemu
+        compiled = lab.startswith((SOURCE, MUTANT, MENDED))
         return self.images.ap_host(
             KernelSource.parse(self.settings.kernel),
-            qemu=self.settings.l0_qemu,
+            qemu=Settings().l0_qemu if compiled else lab,
             inner_qemu=debian_suite(self.settings.qemu),
         )
 

@@ -15,6 +15,7 @@ from harness.ap.ap_host import ApHost
 from harness.ap.plot import Plot
 from harness.ap.spec import LABEL, inner_spec
 from harness.ap.workbench import Workbench
+from harness.images.kernel_source import KernelSource
 from harness.lab.ap import ApLab
 from harness.lab.ap_plot import open_plot
 from harness.lab.hosts import OFF, methods
@@ -50,6 +51,9 @@ def ap_lab(parts: Parts, shared_evidence: Callable[[str], Path]) -> ApLab:
     """Opens AP hosts of the kernel and the QEMU of this run."""
     if parts.settings.host != "virtual":
         pytest.skip("changes the adapters of its host: needs the AP host of the lab")
+    kernel = KernelSource.parse(parts.settings.kernel)
+    if kernel.is_for_x86_alone:
+        pytest.skip(f"{kernel} is for x86-64: --kernel debian:trixie would enable this")
     wanted = parts.settings.saved_state
     ways = () if wanted == OFF else methods(wanted)
     return ApLab(parts.ap_host, ways=ways, work=shared_evidence("ap-lab"))

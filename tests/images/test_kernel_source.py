@@ -70,3 +70,9 @@ def test_a_vmlinux_is_not_a_bzimage(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="not a bzImage"):
         KernelSource.parse(str(tmp_path / "vmlinux"))
+
+
+def test_what_there_is_for_x86_alone(bzimage: Path) -> None:
+    assert KernelSource.parse("built:7.3").is_for_x86_alone
+    assert KernelSource.parse(str(bzimage)).is_for_x86_alone
+    assert not KernelSource.parse("debian:trixie").is_for_x86_alone
