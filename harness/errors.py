@@ -17,6 +17,7 @@
     │   └── QmpFailed        it said no, or nothing
     ├── GuestError       the system inside
     │   ├── GuestCrashed     panic, oops, BUG, lockup, stall
+    │   ├── TimeStandsStill  it went on from a saved state, and its timer does not wake it
     │   ├── Unreachable      SSH did not come or went away
     │   └── CommandFailed
     ├── WaitTimeout      a named condition did not hold in time
@@ -185,6 +186,10 @@ class GuestCrashed(GuestError):
         super().__init__(summary, seen=seen, evidence=evidence)
         self.level = level
         self.kind = kind
+
+
+class TimeStandsStill(GuestError):
+    """A guest that went on from a saved state gets no timer interrupts any more."""
 
 
 class Unreachable(GuestError):

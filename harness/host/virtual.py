@@ -47,6 +47,8 @@ class Left:
     spec: MachineSpec
     """Its accelerator is the host's."""
     directory: str
+    distrust: Callable[[str], None] = lambda why: None
+    """Hears why the guest is of no use: the state that it came from is made again."""
 
 
 class VirtualHost(Host):

@@ -207,7 +207,10 @@ def restored(
                 continue
             _copy_evidence(state.directory / "evidence", evidence / "boot")
             if rung.nested is not None:
-                host.left = Left(rung.nested, facts.nested_directory)
+                host.left = Left(
+                    rung.nested, facts.nested_directory,
+                    distrust=functools.partial(states.discard, rung, way, facts),
+                )  # fmt: skip
                 host.accelerator = facts.accelerator
             return host
     return None

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, TimeStandsStill
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.lab.nested import Nested, guest_spec, prepare, start_nested, take_nested
@@ -90,32 +90,38 @@ class Resident:
         """
         names = self.names if devices is None else tuple(devices)
 
+        def boot(host: Host, place: Path) -> Nested:
+            return start_nested(
+                host, names, evidence=place, properties=properties, iommu=iommu,
+                append=append, emulated=emulated, extra=extra,
+            )  # fmt: skip
+
+        def in_own_host(opened: VirtualHost, place: Path) -> Nested:
+            try:
+                if opened.left is not None:
+                    found = take_nested(opened, names, evidence=place, properties=properties)
+                else:  # it had to boot
+                    found = boot(opened, place)
+            except BaseException:
+                opened.close()
+                raise
+            found.owns_host = True
+            return found
+
         def start(place: Path) -> Nested:
             if self._open_with_guest is None:
-                return start_nested(
-                    self.host, names, evidence=place, properties=properties, iommu=iommu,
-                    append=append, emulated=emulated, extra=extra,
-                )  # fmt: skip
+                return boot(self.host, place)
             spec = guest_spec(
                 self.host.guest, iommu=iommu, append=f"{append} {LATE}".strip(),
                 emulated=emulated, extra=extra,
             )  # fmt: skip
             own = place / "host"
             own.mkdir()
-            host = self._open_with_guest(spec, own)
             try:
-                if host.left is not None:
-                    found = take_nested(host, names, evidence=place, properties=properties)
-                else:  # it had to boot
-                    found = start_nested(
-                        host, names, evidence=place, properties=properties, iommu=iommu,
-                        append=append, emulated=emulated, extra=extra,
-                    )  # fmt: skip
-            except BaseException:
-                host.close()
-                raise
-            found.owns_host = True
-            return found
+                return in_own_host(self._open_with_guest(spec, own), place)
+            except TimeStandsStill as error:
+                log.warning("%s", error.summary)
+                return in_own_host(self._open_with_guest(spec, own), place)
 
         if self._open_with_guest is None:
             return self._keep_here(name, start)

@@ -159,9 +159,17 @@ SMALL, LARGE = 32, 1024
 """MiB; the machine has 64 MiB of RAM."""
 
 
+@pytest.fixture
+def user_namespaces(host: Host) -> None:
+    """The kernel of the host lets a program be root in a namespace of its own."""
+    if not host.exists("/proc/self/ns/user"):
+        pytest.skip("the kernel of the host has no user namespaces: CONFIG_USER_NS")
+
+
 @pytest.mark.full
 @pytest.mark.rule("LIF-14")
 @pytest.mark.negative_control("LIF-14")
+@pytest.mark.usefixtures("user_namespaces")
 def test_all_memory_is_pinned(host: Host, free: Free, attempt: Attempt) -> None:
     """A machine that may lock less memory than it has is refused; one that may lock all is not."""
     spec = spec_with(host, assigned_device("nvme", str(free("nvme").bdf)), name="locked")

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from harness.errors import HarnessError, LaunchFailed, MachineDied, Unreachable
+from harness.errors import HarnessError, LaunchFailed, MachineDied, TimeStandsStill, Unreachable
 from harness.host.host import Host
 from harness.lab import resident as module
 from harness.lab.resident import LATE, Resident
@@ -58,6 +58,8 @@ class Lab:
     guests: list[Any] = field(default_factory=list)
     """Machines that were asked to be up in an opened host."""
     took_fails: bool = False
+    still: int = 0
+    """Guests whose time will not go on."""
     had_to_boot: bool = False
 
     def get(self, name: str, **more: Any) -> FakeNested:
@@ -82,6 +84,9 @@ def make_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeLab:
                 log.append(f"{kind} {evidence.name} on {host.name}")
                 if kind == "take" and lab.took_fails:
                     raise LaunchFailed("nobody holds it", exit_status=None, stderr="")
+                if kind == "take" and lab.still:
+                    lab.still -= 1
+                    raise TimeStandsStill("its timer does not wake it")
                 return FakeNested(evidence.name, log)
 
             return start
@@ -277,3 +282,24 @@ def test_all_are_ended_though_the_end_of_one_fails(
         lab.resident.close()
 
     assert f"end {other.name}" in lab.log
+
+
+def test_a_guest_whose_time_stands_still_is_made_again_once(make_lab: MakeLab) -> None:
+    lab = make_lab(apart=True)
+    lab.still = 1
+
+    lab.get("one")
+
+    assert lab.log == [
+        "take one-1 on host of one-1", "end host of one-1", "take one-1 on host of one-1",
+    ]  # fmt: skip
+
+
+def test_one_that_stands_still_again_is_told(make_lab: MakeLab) -> None:
+    lab = make_lab(apart=True)
+    lab.still = 2
+
+    with pytest.raises(TimeStandsStill, match="does not wake it"):
+        lab.get("one")
+
+    assert lab.log.count("end host of one-1") == 2
