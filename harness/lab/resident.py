@@ -27,6 +27,8 @@ OpenWithGuest = Callable[[MachineSpec, Path], VirtualHost]
 
 LATE = "trapline.late"
 """Word for the guest's kernel line: its functions come after its boot."""
+_MOST_TIMES = 4
+"""Times that a saved guest is tried; of those that stand still one in three did so again."""
 _MOST_APART = 2
 """Guests with hosts of their own that live at a time."""
 
@@ -117,11 +119,12 @@ class Resident:
             )  # fmt: skip
             own = place / "host"
             own.mkdir()
-            try:
-                return in_own_host(self._open_with_guest(spec, own), place)
-            except TimeStandsStill as error:
-                log.warning("%s", error.summary)
-                return in_own_host(self._open_with_guest(spec, own), place)
+            for _again in range(_MOST_TIMES - 1):
+                try:
+                    return in_own_host(self._open_with_guest(spec, own), place)
+                except TimeStandsStill as error:
+                    log.warning("%s", error.summary)
+            return in_own_host(self._open_with_guest(spec, own), place)
 
         if self._open_with_guest is None:
             return self._keep_here(name, start)
