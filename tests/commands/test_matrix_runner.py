@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,15 @@ def test_on_a_terminal_they_are_as_they_are_and_the_log_is_too(tmp_path: Path) -
     assert log.splitlines() == out.getvalue().splitlines()
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """SIGINT is heard: a script that started us in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_ends_the_child_in_good_order(tmp_path: Path) -> None:
     out = Terminal()
     child = (
