@@ -31,6 +31,7 @@ readlink $d/driver || :
 _IN_USE = """
 at() {{ (cd -P "$1" 2>/dev/null && pwd); }}
 d=$(at /sys/bus/pci/devices/{bdf})
+d=${{d:-/it/is/not/there}}
 for n in /sys/class/net/*; do
   case $(at "$n") in "$d"/*) ;; *) continue ;; esac
   name=${{n##*/}}

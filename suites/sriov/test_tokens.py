@@ -109,7 +109,7 @@ def test_token_must_be_the_right_one(host: Host, virtual: PciFunction, attach: A
         check_refused(answer, REQUIRED)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def ordinary(host: Host, resident: Resident) -> Iterator[PciFunction]:
     """A virtual function whose physical one has its own driver."""
     bdf = resident.free("igb").bdf

@@ -96,6 +96,13 @@ def test_function_that_nobody_uses_is_free(fake: Any) -> None:
     assert drivers.why_in_use(fake.system, NIC) == ""
 
 
+def test_function_that_has_gone_is_not_in_use(fake: Any) -> None:
+    fake.add_disk("nvme0n1", fake.device(NVME) / "nvme/nvme0/nvme0n1", "259:0")
+    fake.mount("nvme0n1")
+
+    assert drivers.why_in_use(fake.system, Bdf.parse("0000:09:00.0")) == ""
+
+
 def test_mounted_nvme_is_in_use(fake: Any, journal: Journal) -> None:
     fake.add_disk("nvme0n1", fake.device(NVME) / "nvme/nvme0/nvme0n1", "259:0")
     fake.mount("nvme0n1")
