@@ -30,8 +30,8 @@ ROOM: Final = {"nvme": 2, "e1000e": 4, "igb": 5}
 """A BAR where the MSI-X table of a device may go (``x-msix-relocation``)."""
 DEVICES: Final = (*ROOM, "edu")
 
-# Not x-no-kvm-intx: with it a pin that is raised takes the mappings away (INT-07), and firmware may
-# leave that of an nvme raised.
+# Not x-no-kvm-intx: with it a pin that is raised takes the mappings away (INT-07), and in one run
+# the firmware had left that of an nvme raised.
 PROPERTIES: Final[Mapping[str, Sequence[Word | None]]] = {
     "x-no-mmap": (None, True),
     "x-msix-relocation": (None, True),
