@@ -38,7 +38,7 @@ class Stillness:
                 if self._came_with.get(host, wanted) & wanted:
                     host.machine.go_on()
                 else:
-                    host.machine.stand_still()
+                    host.stand_still()
 
     def wake(self) -> None:
         """Let all go on: what they hold is taken down."""

@@ -8,6 +8,7 @@ import shlex
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ class SshTransport(ProbePlace):
         self._guards = tuple(guards)
         self.probe = probe
         self._ssh: paramiko.SSHClient | None = None
+        self._carried: weakref.WeakSet[SshTransport] = weakref.WeakSet()
 
     @property
     def name(self) -> str:
@@ -318,6 +320,32 @@ class SshTransport(ProbePlace):
     def write(self, path: str, content: bytes) -> None:
         """Write a file there, whole."""
         self.run(f"cat > {shlex.quote(path)}", stdin=content, timeout=300)
+
+    def carries(self, inner: SshTransport) -> None:
+        """Note that the connection of *inner* goes through this one."""
+        self._carried.add(inner)
+
+    def fall_silent(self) -> None:
+        """Send nothing unasked from now on, and let what was sent arrive.
+
+        For a system that is about to be stopped: what does not arrive is sent again later and
+        later, and after minutes the connection is given up.
+        """
+        self._keep_alive(0)
+        transport = self._ssh.get_transport() if self._ssh is not None else None
+        if transport is not None and transport.is_active():
+            transport.global_request("trapline@silence", wait=True)
+
+    def speak_up(self) -> None:
+        """Say something now and then again."""
+        self._keep_alive(self._keepalive)
+
+    def _keep_alive(self, seconds: int) -> None:
+        for inner in tuple(self._carried):
+            inner._keep_alive(seconds and inner._keepalive)
+        transport = self._ssh.get_transport() if self._ssh is not None else None
+        if transport is not None:
+            transport.set_keepalive(seconds)
 
     def close(self) -> None:
         """Close the connection."""

@@ -65,6 +65,7 @@ class VirtualHost(Host):
         self.left: Left | None = None
         """A guest that is up in it and waits for who takes it over; nothing is assigned."""
         _LIVING.add(self)
+        machine.went_on = transport.speak_up
 
     @property
     def ssh(self) -> SshTransport:
@@ -134,6 +135,12 @@ class VirtualHost(Host):
             machine.kill()
             raise
 
+    def stand_still(self) -> None:
+        """Stop it until somebody wants it; see `Machine.stand_still`."""
+        if not self.machine.stands_still:
+            self.ssh.fall_silent()
+            self.machine.stand_still()
+
     def close(self) -> None:
         """End it; nothing needs to be put back, its root was never written."""
         _LIVING.discard(self)
@@ -184,6 +191,8 @@ def log_in_over_forward(
         guards=(machine.check,),
         keepalive=WAKE_UP_CALLS,
     )
+    if via is not None:
+        via.carries(transport)
     transport.log_in(timeout=timeout)
     return transport
 

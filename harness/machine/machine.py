@@ -54,15 +54,15 @@ class Machine:
         self.spec = spec
         self.place = launch.place
         self.qemu = launch.qemu
-        self.evidence = launch.evidence
-        self.snapshots = launch.evidence
+        self.evidence = self.snapshots = launch.evidence
         self.level = launch.level
         self.sockets = sockets
         self.exit_status: int | None = None
         self._process: Process | None = None
         self._qmp: Qmp | None = None
         self._console: Console | None = None
-        self._ending = self._holding = self._still = False
+        self._ending = self._holding = self.stands_still = False
+        self.went_on: Callable[[], None] = lambda: None
 
     # -- life ---------------------------------------------------------------------------
 
@@ -357,23 +357,23 @@ class Machine:
         """
         status = self.qmp.execute("query-status")["status"]
         if status not in ("running", "paused", "prelaunch"):
-            log_file = self.evidence / "qemu.log"
-            raise stopped_by_itself(self.spec.name, status, said=self.stderr(), log_file=log_file)
+            raise stopped_by_itself(self.spec.name, status, self.stderr(), self.evidence)
 
     def stand_still(self) -> None:
         """Stop the vCPUs until somebody wants the machine: `check` and `qmp` let it go on."""
-        if self._still or self._qmp is None:
+        if self.stands_still or self._qmp is None:
             return
         if self._qmp.execute("query-status")["running"]:
-            self._still = self._holding = True
+            self.stands_still = self._holding = True
             self._qmp.execute("stop")
 
     def go_on(self) -> None:
         """Let the vCPUs run that `stand_still` stopped."""
-        if self._still and self._qmp is not None:
-            self._still = False
+        if self.stands_still and self._qmp is not None:
+            self.stands_still = False
             self._qmp.execute("cont")
             self._holding = False
+            self.went_on()
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
