@@ -185,6 +185,26 @@ def test_closed_transport_can_log_in_again(ssh: SshTransport) -> None:
     assert ssh.run("echo back").stdout == "back\n"
 
 
+def test_a_silent_transport_says_nothing_unasked_and_neither_do_those_it_carries(
+    log_in: LogIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, int]] = []
+    outer, inner = log_in(), log_in()
+    outer.carries(inner)
+
+    def note(transport: paramiko.Transport, seconds: int) -> None:
+        said.append((transport.getName(), seconds))
+
+    monkeypatch.setattr(paramiko.Transport, "set_keepalive", note)
+    outer.fall_silent()
+    assert [seconds for _, seconds in said] == [0, 0]
+    assert len({name for name, _ in said}) == 2
+
+    outer.speak_up()
+    assert [seconds for _, seconds in said] == [0, 0, 15, 15]
+    assert outer.run("echo here").stdout == "here\n"
+
+
 def test_silent_server_costs_the_time_of_the_command_only(ssh: SshTransport, server: Any) -> None:
     server.mute = True
 
