@@ -48,8 +48,9 @@ class Stillness:
 
     def after(self, item: pytest.Item) -> None:
         """Note the hosts that came with *item*."""
+        kept = _kept(item)
         for host in living():
-            self._came_with.setdefault(host, _kept(item))
+            self._came_with.setdefault(host, kept)
 
 
 def _kept(item: pytest.Item) -> frozenset[str]:

@@ -50,6 +50,10 @@ class KnownHost:
             client.load_system_host_keys()
 
 
+_A_MOMENT = 2.0
+"""Seconds in which a system that is well answers what costs it nothing."""
+
+
 class SshTransport(ProbePlace):
     """Commands over one SSH connection.
 
@@ -190,7 +194,7 @@ class SshTransport(ProbePlace):
     @property
     def _transport(self) -> paramiko.Transport:
         self.check()
-        transport = self._ssh.get_transport() if self._ssh is not None else None
+        transport = self._open_transport
         if transport is None:
             raise Unreachable(f"{self._name}: not logged in")
         return transport
@@ -325,16 +329,23 @@ class SshTransport(ProbePlace):
         """Note that the connection of *inner* goes through this one."""
         self._carried.add(inner)
 
-    def fall_silent(self) -> None:
-        """Send nothing unasked from now on, and let what was sent arrive.
+    def fall_silent(self) -> bool:
+        """Send nothing unasked from now on; say whether what was sent has arrived.
 
         For a system that is about to be stopped: what does not arrive is sent again later and
         later, and after minutes the connection is given up.
         """
         self._keep_alive(0)
-        transport = self._ssh.get_transport() if self._ssh is not None else None
-        if transport is not None and transport.is_active():
-            transport.global_request("trapline@silence", wait=True)
+        transport = self._open_transport
+        if transport is None:
+            return True
+        # It waits for the answer without end, as long as the connection is there.
+        asking = threading.Thread(
+            target=transport.global_request, args=("trapline@silence", None, True), daemon=True
+        )
+        asking.start()
+        asking.join(_A_MOMENT)
+        return not asking.is_alive()
 
     def speak_up(self) -> None:
         """Say something now and then again."""
@@ -343,9 +354,12 @@ class SshTransport(ProbePlace):
     def _keep_alive(self, seconds: int) -> None:
         for inner in tuple(self._carried):
             inner._keep_alive(seconds and inner._keepalive)
-        transport = self._ssh.get_transport() if self._ssh is not None else None
-        if transport is not None:
+        if (transport := self._open_transport) is not None:
             transport.set_keepalive(seconds)
+
+    @property
+    def _open_transport(self) -> paramiko.Transport | None:
+        return self._ssh.get_transport() if self._ssh is not None else None
 
     def close(self) -> None:
         """Close the connection."""

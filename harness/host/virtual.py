@@ -136,10 +136,13 @@ class VirtualHost(Host):
             raise
 
     def stand_still(self) -> None:
-        """Stop it until somebody wants it; see `Machine.stand_still`."""
-        if not self.machine.stands_still:
-            self.ssh.fall_silent()
+        """Stop it until somebody wants it; see `Machine.stand_still`. One that hangs goes on."""
+        if self.machine.stands_still:
+            return
+        if self.ssh.fall_silent():
             self.machine.stand_still()
+        else:
+            self.ssh.speak_up()
 
     def close(self) -> None:
         """End it; nothing needs to be put back, its root was never written."""

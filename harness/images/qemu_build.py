@@ -29,6 +29,10 @@ __all__ = ["PackedQemu", "QemuBuild", "QemuFeatures"]
 log = logging.getLogger(__name__)
 
 
+COMPILED = (SOURCE, MUTANT, MENDED)
+"""How the name of a build begins that is compiled here, for x86-64."""
+
+
 @dataclass(frozen=True, slots=True)
 class QemuBuild:
     """One QEMU that can be started on this machine. Make one with `QemuBuild.resolve`."""
@@ -70,7 +74,7 @@ class QemuBuild:
         make = _local
         if spec.startswith("debian:"):
             make = _debian
-        elif spec.startswith((SOURCE, MUTANT, MENDED)):
+        elif spec.startswith(COMPILED):
             make = _built
         return replace(make(spec, workshop, recipe), recipe=recipe_name)
 

@@ -16,9 +16,7 @@ from harness.images.ap_host import ApHostImage
 from harness.images.dpdk import Dpdk
 from harness.images.images import GuestImage, HostImage, Images, KernelImage, KernelSource
 from harness.images.kernel_tests import KernelTests
-from harness.images.qemu_build import QemuBuild
-from harness.images.qemu_mended import MENDED
-from harness.images.qemu_mutant import MUTANT, SOURCE
+from harness.images.qemu_build import COMPILED, QemuBuild
 from harness.machine.launch import Launch
 from harness.settings import Settings
 
@@ -79,10 +77,9 @@ class Parts:
         that is one that is compiled here, for x86-64.
         """
         lab = self.settings.l0_qemu
-        compiled = lab.startswith((SOURCE, MUTANT, MENDED))
         return self.images.ap_host(
             KernelSource.parse(self.settings.kernel),
-            qemu=Settings().l0_qemu if compiled else lab,
+            qemu=Settings().l0_qemu if lab.startswith(COMPILED) else lab,
             inner_qemu=debian_suite(self.settings.qemu),
         )
 
