@@ -184,21 +184,21 @@ class Assigned:
     @contextlib.contextmanager
     def decoding_off(self) -> Iterator[None]:
         """Have the guest clear COMMAND.MSE (bit 1) of the function while inside."""
-        bdf, command = str(self.bdf), 0x04
-        before = int(self.os.probe("config", "read", bdf, command, "--width", "2")["last"], 16)
-        with step("memory decoding of %s off", self.name):
-            self._write_command(before & ~2)
-        try:
+        with self._command(cleared=1 << 1, purpose="memory decoding off"):
             yield
-        finally:
-            self._write_command(before)
 
     @contextlib.contextmanager
     def pin_off(self) -> Iterator[None]:
         """Have the guest set COMMAND.INTxDisable (bit 10) of the function while inside."""
+        with self._command(set_=1 << 10, purpose="interrupt pin off"):
+            yield
+
+    @contextlib.contextmanager
+    def _command(self, *, set_: int = 0, cleared: int = 0, purpose: str) -> Iterator[None]:
         bdf, command = str(self.bdf), 0x04
         before = int(self.os.probe("config", "read", bdf, command, "--width", "2")["last"], 16)
-        self._write_command(before | 1 << 10)
+        with step("%s: %s", self.name, purpose):
+            self._write_command(before & ~cleared | set_)
         try:
             yield
         finally:
