@@ -16,6 +16,7 @@ from harness.model.ap.levels import effective, eligible
 from harness.model.ap.mask import ApMask
 from harness.model.ap.matrix import ApMatrix
 from harness.testing import must_fail
+from suites.vfio_ap.test_masks import check_written
 
 # -- the kernel document: three guests --------------------------------------------------------
 
@@ -36,9 +37,16 @@ GUESTS: Mapping[int, tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]] =
 @pytest.mark.parametrize(("name", "change", "wanted"), [BY_ADAPTER, BY_DOMAIN])
 def test_the_queues_are_secured(ap: Workbench, name: str, change: str, wanted: str) -> None:
     """Both commands of the document give exactly the mask that it prints."""
-    ap.bus.write(name, change)
+    check_written(ap, name, change, wanted)
 
-    assert ap.bus.read(name) == wanted
+
+@pytest.mark.negative_control("AP-03")
+def test_bits_counted_from_the_right_are_noticed(ap: Workbench) -> None:
+    """Bits 249 and 250 are the sixth and seventh from the right: another mask than is printed."""
+    name, _, wanted = BY_ADAPTER
+
+    with must_fail():
+        check_written(ap, name, "-249,-250", wanted)
 
 
 @pytest.mark.parametrize(("name", "change", "wanted"), [BY_ADAPTER, BY_DOMAIN])
@@ -108,25 +116,38 @@ def test_eight_queues_are_eligible(ibm: Workbench) -> None:
     assert seen == [f"{a:02x}.{d:04x}" for a in (0, 0x0A) for d in (1, 2, 4, 0x1B)]
 
 
+def check_walk(device: MatrixDevice, ids: Sequence[str], wanted: Sequence[str]) -> None:
+    """Two adapters, a domain, a control domain: each is taken, and after it this is shown."""
+    steps = (
+        ("assign_adapter", "matrix"),
+        ("assign_adapter", "matrix"),
+        ("assign_domain", "matrix"),
+        ("assign_control_domain", "control_domains"),
+    )
+    shown = [
+        (device.write(attribute, text), device.read(look))
+        for (attribute, look), text in zip(steps, ids, strict=True)
+    ]
+    assert shown == [("", text) for text in wanted], shown
+
+
 @pytest.mark.rule("AP-01", "AP-10", "AP-11", "AP-16")
 def test_the_walk_of_the_page(ibm: Workbench) -> None:
     """Steps 3 to 6 show what the page prints after each command."""
-    device = ibm.device()
-    shown = []
-    for attribute, text, look in (
-        ("assign_adapter", "0x00", "matrix"),
-        ("assign_adapter", "0x0a", "matrix"),
-        ("assign_domain", "0x001b", "matrix"),
-        ("assign_control_domain", "0x001b", "control_domains"),
-    ):
-        shown.append((device.write(attribute, text), device.read(look)))
+    check_walk(
+        ibm.device(),
+        ["0x00", "0x0a", "0x001b", "0x001b"],
+        ["00.", "00.\n0a.", "00.001b\n0a.001b", "001b"],
+    )
 
-    assert shown == [
-        ("", "00."),
-        ("", "00.\n0a."),
-        ("", "00.001b\n0a.001b"),
-        ("", "001b"),
-    ]
+
+@pytest.mark.negative_control("AP-11")
+def test_a_walk_from_elsewhere_is_noticed(freed: Workbench) -> None:
+    """A device that has a control domain already shows two at the end."""
+    device = freed.device().configure(control=(0x47,))
+
+    with must_fail():
+        check_walk(device, ["5", "6", "4", "4"], ["05.", "05.\n06.", "05.0004\n06.0004", "0004"])
 
 
 # -- the talk: conflicts ----------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from harness.ap.plot import Plot
 from harness.testing import must_fail
+from suites.vfio_ap.test_assignment import check_error, check_no_control, check_prefixes
 
 
 def names(plot: Plot) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def test_adapters_alone_are_prefixes(plot: Plot) -> None:
     """Without a domain ``matrix`` shows the adapters alone."""
     device = plot.device().configure(adapters=plot.adapters)
 
-    assert device.matrix == tuple(f"{adapter:02x}." for adapter in plot.adapters)
+    check_prefixes(device, tuple(f"{adapter:02x}." for adapter in plot.adapters))
 
 
 @pytest.mark.rule("AP-11")
@@ -51,7 +52,7 @@ def test_no_control_domain_comes_by_itself(plot: Plot) -> None:
     """Usage domains bring no control domains."""
     device = plot.device().configure(adapters=plot.adapters, domains=plot.domains)
 
-    assert device.control_domains == ()
+    check_no_control(device)
 
 
 @pytest.mark.rule("AP-07", "AP-08")
@@ -60,7 +61,7 @@ def test_a_queue_is_in_one_device(plot: Plot) -> None:
     plot.device().configure(adapters=plot.adapters, domains=plot.domains)
     other = plot.device().configure(domains=plot.domains[:1])
 
-    assert other.assign_adapter(plot.adapters[0]) == "EADDRINUSE"
+    check_error(other, "assign_adapter", hex(plot.adapters[0]), "EADDRINUSE")
 
 
 @pytest.mark.rule("AP-07")
@@ -68,7 +69,26 @@ def test_the_highest_id_is_the_last(plot: Plot) -> None:
     """An id above ap_max_adapter_id is ENODEV."""
     highest = int(plot.bus.read("ap_max_adapter_id"))
 
-    assert plot.device().assign_adapter(highest + 1) == "ENODEV"
+    check_error(plot.device(), "assign_adapter", str(highest + 1), "ENODEV")
+
+
+@pytest.mark.negative_control("AP-07", "AP-10", "AP-11")
+def test_what_there_is_is_noticed(plot: Plot) -> None:
+    """The highest id is there; a queue is no prefix; an assigned control domain is shown.
+
+    On an IBM Z host this is the only control of these checks.
+    """
+    device = plot.device().configure(
+        adapters=plot.adapters[:1], domains=plot.domains[:1], control=plot.domains[:1]
+    )
+    highest = plot.bus.read("ap_max_adapter_id")
+
+    with must_fail():
+        check_prefixes(device, (f"{plot.adapters[0]:02x}.",))
+    with must_fail():
+        check_no_control(device)
+    with must_fail():
+        check_error(plot.device(), "assign_adapter", highest, "ENODEV")
 
 
 def test_a_queue_says_that_it_is_assigned(plot: Plot) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.ap.matrix_device import MatrixDevice
 from harness.ap.workbench import (
     BUSY,
     CHECKSTOPPED,
@@ -19,12 +20,24 @@ from harness.testing import must_fail
 STRANGE = 0x42
 
 
-def check_usable(freed: Workbench) -> None:
-    """A queue that was taken away and assigned again is the guest's."""
-    device = freed.device().configure(adapters=(5,), domains=(4,))
+def assigned_again(freed: Workbench, *domains: int) -> MatrixDevice:
+    """Return a device of adapter 5 and these; domain 4 was taken away and assigned again."""
+    device = freed.device().configure(adapters=(5,), domains=domains)
     device.unassign_domain(4)
     device.assign_domain(4)
+    return device
+
+
+def check_usable(freed: Workbench) -> None:
+    """A queue that was taken away and assigned again is the guest's."""
+    device = assigned_again(freed, 4)
     assert device.guest_matrix == ("05.0004",), " ".join(device.guest_matrix)
+
+
+def check_kept(freed: Workbench) -> None:
+    """Such a queue is kept from the guest, and with it its adapter."""
+    device = assigned_again(freed, 4, 0x47)
+    assert device.guest_matrix == (".0004", ".0047"), " ".join(device.guest_matrix)
 
 
 def test_a_queue_taken_away_is_zeroized(freed: Workbench) -> None:
@@ -76,12 +89,16 @@ def test_a_queue_that_was_busy_is_usable(freed: Workbench) -> None:
 @pytest.mark.rule("AP-12")
 def test_a_queue_with_a_strange_reset_is_kept_from_guests(freed: Workbench) -> None:
     """A reset that ends with an unknown code takes the adapter from the guest."""
-    device = freed.device().configure(adapters=(5,), domains=(4, 0x47))
     freed.fault("05.0004", STRANGE, instruction="ZAPQ", times=1)
-    device.unassign_domain(4)
-    device.assign_domain(4)
 
-    assert device.guest_matrix == (".0004", ".0047")
+    check_kept(freed)
+
+
+@pytest.mark.negative_control("AP-12")
+def test_a_good_reset_fails_the_check_of_queues_that_are_kept(freed: Workbench) -> None:
+    """After a reset that ends well the queue and its neighbour are the guest's."""
+    with must_fail():
+        check_kept(freed)
 
 
 def test_a_strange_reset_is_told(freed: Workbench) -> None:
@@ -115,6 +132,7 @@ def test_a_good_reset_heals(freed: Workbench) -> None:
     assert device.guest_matrix == ("05.0004",)
 
 
+@pytest.mark.rule("AP-12")
 @pytest.mark.parametrize("code", [DECONFIGURED, CHECKSTOPPED])
 def test_a_queue_that_is_off_is_usable(freed: Workbench, code: int) -> None:
     """A reset answered "deconfigured" or "check-stopped" keeps nobody from having the queue."""
