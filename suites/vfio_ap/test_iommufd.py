@@ -8,6 +8,8 @@ from harness.ap.matrix_device import MatrixDevice
 from harness.ap.workbench import Workbench
 from harness.machine.command import Device
 from harness.machine.machine import Machine
+from harness.testing import must_fail
+from suites.vfio_ap.test_qemu import check_in_use
 
 
 @pytest.fixture
@@ -76,12 +78,16 @@ def test_closing_frees_the_queues(by_file: Workbench, device: MatrixDevice) -> N
 
 
 @pytest.mark.rule("AP-17")
+@pytest.mark.negative_control("AP-17")
 def test_qemu_opens_the_device_by_file(
     by_file: Workbench, cdev_machine: Machine, device: MatrixDevice
 ) -> None:
     """``device_add`` with ``iommufd=`` opens the device's own file: its queues are in use."""
+    with must_fail():
+        check_in_use(by_file, *device.matrix)
+
     cdev_machine.add_device(
         Device("vfio-ap", "ap0", options={"sysfsdev": device.path, "iommufd": "io0"})
     )
 
-    assert by_file.bus.status("05.0004") == "in use"
+    check_in_use(by_file, *device.matrix)
