@@ -305,7 +305,7 @@ def test_each_mapping_is_told(worker: Plugged, driver: VfioDriver) -> None:
 
 @pytest.mark.negative_control("VTD-57")
 def test_mapping_that_was_not_told_is_noticed(worker: Plugged, driver: VfioDriver) -> None:
-    """The checks fail for a page that was not mapped."""
+    """The checks fail for a page that was not mapped, and for one that still is."""
     with worker.machine.tracing("vtd_page_walk_one") as window:
         driver.map(IOVA)
 
@@ -313,6 +313,8 @@ def test_mapping_that_was_not_told_is_noticed(worker: Plugged, driver: VfioDrive
         check_walked(window.events, ELSEWHERE)
     with must_fail():
         check_windows(worker, (IOVA, PAGE), (ELSEWHERE, PAGE))
+    with must_fail():
+        check_windows(worker)
 
 
 @pytest.mark.rule("VTD-57")
@@ -324,6 +326,7 @@ def test_nothing_is_left_after_the_driver(worker: Plugged, host_stage: Prepared)
 
     # The kernel closes its file when it has gone, not when it was told to.
     wait_until("the driver's mappings gone", lambda: not worker.device.dma.windows, timeout=5)
+    check_windows(worker)
 
 
 # -- from device to device --------------------------------------------------------------------

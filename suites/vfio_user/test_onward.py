@@ -25,7 +25,7 @@ from harness.model.trap import TrapClass
 from harness.testing import must_fail
 from suites.vfio_user.conftest import ONWARD, Prepared
 from suites.vfio_user.devices import PAGE, word_at
-from suites.vfio_user.test_dma import check_refused, read
+from suites.vfio_user.test_dma import check_refused, check_same, read
 
 COUNT = 40
 
@@ -162,7 +162,7 @@ def test_dma_reaches_the_nested_guest(master: Assigned, host_stage: Prepared) ->
     with canary(master.os, value=0x0123_4567_89AB_CDEF) as page:
         found = read(host_stage["shades"], page.address, 8, by_message=False)
 
-    assert found == (0x0123_4567_89AB_CDEF).to_bytes(8, "little"), found.hex()
+    check_same(found, (0x0123_4567_89AB_CDEF).to_bytes(8, "little"))
 
 
 @pytest.mark.rule("NST-20")

@@ -64,14 +64,23 @@ def test_other_functions_are_not_denied(host_stage: Prepared) -> None:
         check_denied(host_stage.denied, host_stage["worker"].function())
 
 
+def check_taken(function: PciFunction) -> None:
+    """vfio-pci has the function."""
+    assert function.driver == "vfio-pci", f"{function.bdf} is with {function.driver or 'nobody'}"
+
+
 @pytest.mark.rule("LIF-26", "QAT-20")
+@pytest.mark.negative_control("LIF-26", "QAT-20")
 def test_vfio_pci_takes_it_where_the_list_is_off(host_stage: Prepared) -> None:
     """With disable_denylist=1 vfio-pci takes it, and lets it go again."""
     sibling, host = host_stage["sibling"], host_stage.stage.host
     with host.bound(sibling.bdf):
-        assert sibling.function().driver == "vfio-pci"
+        check_taken(sibling.function())
 
-    assert sibling.function().driver is None
+    left = sibling.function()
+    assert left.driver is None
+    with must_fail():
+        check_taken(left)
 
 
 # -- reset ------------------------------------------------------------------------------------
