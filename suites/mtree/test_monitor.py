@@ -13,7 +13,7 @@ from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.version import QemuVersion
 from harness.suite_fixtures import Refusal
-from harness.testing import must_fail
+from harness.testing import check_said, must_fail
 
 OPS_READ = "memory_region_ops_read"
 IO_APIC = "xp /1wx 0xfec00000"
@@ -167,19 +167,25 @@ def test_errors_after_the_start_have_a_class(
     check_error(said_to(paused, command, **arguments), error_class)
 
 
+NO_MODEL = "'no-such-device' is not a valid device model name"
+
+
 @pytest.mark.rule("ENV-14")
 def test_errors_before_qmp_are_on_stderr(host: Host, refusal: Refusal) -> None:
     """What fails before QMP answers ends QEMU with status 1 and a text on stderr."""
     said = refusal(MachineSpec("refused", devices=(Device("no-such-device", "it"),)))
 
-    assert "'no-such-device' is not a valid device model name" in said
+    check_said(said, NO_MODEL)
 
 
 @pytest.mark.negative_control("ENV-14")
 def test_an_error_of_another_class_is_noticed(paused: Machine) -> None:
-    """An id that is not there is no GenericError."""
+    """An id that is not there is no GenericError; what is said over QMP is not on stderr."""
     with must_fail():
         check_error(said_to(paused, "device_del", id="no-such-id"), "GenericError")
+    check_said(said_to(paused, "device_add", driver="no-such-device")[1], NO_MODEL)
+    with must_fail():
+        check_said(paused.stderr(), NO_MODEL)
 
 
 EOI = ("vfio_intx_eoi", "vfio_pci_intx_eoi")
