@@ -173,17 +173,20 @@ def test_a_machine_without_registers_is_noticed(observe: Observe) -> None:
         check_place(observe(VtdConfig(present=False)))
 
 
+def check_properties(observed: Observed, version: QemuVersion) -> None:
+    """The properties of the device are those of this version."""
+    wrong = wrong_properties(observed.properties, version)
+    assert not wrong, wrong
+
+
 @pytest.mark.rule("VTD-26")
 def test_properties_are_those_of_the_version(host: Host, observe: Observe) -> None:
     """The device has the properties that came with its version, and none that came later."""
-    wrong = wrong_properties(observe(PLAIN).properties, host.qemu.version)
-
-    assert not wrong, wrong
+    check_properties(observe(PLAIN), host.qemu.version)
 
 
 @pytest.mark.negative_control("VTD-26")
 def test_properties_of_another_version_are_noticed(observe: Observe) -> None:
     """The properties of this QEMU are not those of 3.1."""
     with must_fail():
-        wrong = wrong_properties(observe(PLAIN).properties, QemuVersion(3, 1))
-        assert not wrong, wrong
+        check_properties(observe(PLAIN), QemuVersion(3, 1))
