@@ -125,7 +125,12 @@ def _run(
         bool, typer.Option("--no-saved-state", help="Every virtual host and guest boots.")
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Every area and test: vfio_ap, all combinations.")
+        bool,
+        typer.Option(
+            "--full",
+            help="Every area and test: vfio_ap too, and every pair of options."
+            " With TRAPLINE_COMBINATIONS=3 every three of them, =all every set.",
+        ),
     ] = False,
     results: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A directory per run goes here.")
