@@ -12,7 +12,7 @@ import os
 import shlex
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from harness.images.dpdk import MOUNT_POINT
 from harness.lab.hosts import OFF, methods, restored
 from harness.lab.parts import Parts
 from harness.lab.states import Rung
-from harness.machine.command import Device, MachineSpec
+from harness.machine.command import Device, Disk, MachineSpec
 from harness.machine.machine import Machine
 from harness.machine.netdev_peer import NetdevPeer, netdev_arguments
 from harness.model.pci import Bdf, PciFunction
@@ -292,11 +292,21 @@ def open_driver_guest(
 
 
 def boot_guest(
-    parts: Parts, *, key: RunKey, evidence: Path, iommu: Device | None, append: str
+    parts: Parts,
+    *,
+    key: RunKey,
+    evidence: Path,
+    iommu: Device | None,
+    append: str,
+    devices: Sequence[Device] = (),
+    disks: Sequence[Disk] = (),
 ) -> VirtualHost:
     """Boot the small guest on this computer by the QEMU under test.
 
     It is a `VirtualHost` for what it can: commands. No QEMU lies in it.
+
+    :param devices: further ones of its machine.
+    :param disks: what is behind those of them that are disks.
     """
     parts = run_by_qemu_under_test(parts)
     spec = nested_spec(
@@ -306,7 +316,8 @@ def boot_guest(
         iommu=iommu,
         append=append,
         name="guest",
-    )
+    ).adding(*devices)
+    spec = replace(spec, disks=tuple(disks))
     return VirtualHost.boot(
         spec,
         l0_qemu=parts.l0_qemu,

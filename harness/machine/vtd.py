@@ -12,6 +12,7 @@ from harness.model.pci import Bdf
 from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.refusals import RefusalCase
 from harness.model.vtd.registers import CAP, ECAP, FSTS, GSTS, REGISTERS_BASE, VER
+from harness.model.vtd.tables import ROOT_TABLE, Translation, translation_of
 from harness.parse.hmp import parse_examine
 from harness.parse.trace_log import TraceEvent, parse_trace_log
 
@@ -67,6 +68,18 @@ def read_registers(machine: Machine) -> VtdRegisters:
         return parse_examine(machine.qmp.hmp(f"xp /1{letter}x {address:#x}")).at(address)
 
     return VtdRegisters(*(read(r.offset, r.width) for r in (VER, CAP, ECAP, GSTS, FSTS)))
+
+
+def read_translation(machine: Machine, function: Bdf) -> Translation | None:
+    """Follow the tables that the guest made, in its memory; see `translation_of`.
+
+    :raise ParseError: they lead to where nothing answers.
+    """
+
+    def read(address: int) -> int:
+        return parse_examine(machine.qmp.hmp(f"xp /1gx {address:#x}")).at(address)
+
+    return translation_of(read, read(REGISTERS_BASE + ROOT_TABLE), function)
 
 
 def vtd_spec(config: VtdConfig, *, accel: str, properties: Set[str]) -> MachineSpec:
