@@ -98,6 +98,14 @@ class Qtest:
         """Read memory."""
         return int(self.run([f"read{_LETTER[width]} {address:#x}"])[0], 16)
 
+    def put(self, address: int, data: bytes) -> None:
+        """Write *data* to memory, some bytes at least."""
+        self.run([f"write {address:#x} {len(data):#x} 0x{data.hex()}"])
+
+    def get(self, address: int, count: int) -> bytes:
+        """Read *count* bytes of memory, one at least."""
+        return bytes.fromhex(self.run([f"read {address:#x} {count:#x}"])[0].removeprefix("0x"))
+
     def config_read(
         self, bus: int, slot: int, function: int, offset: int, width: Width = 4
     ) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from typing import cast
 
 import pytest
 
 from harness.errors import MachineError
 from harness.machine.bare_pci import ARM_VIRT, Q35, BarePci, Board, with_qtest
-from harness.machine.bare_virtio import ACCESS_PLATFORM, VERSION_1, BareVirtio
+from harness.machine.bare_virtio import ACCESS_PLATFORM, RINGS, VERSION_1, BareVirtio
 from harness.machine.command import MachineSpec
 from harness.machine.qtest import Qtest
 from harness.model.pci import Bdf
@@ -37,6 +38,9 @@ class FakeQtest:
         self.writes.append((address, value))
         for n in range(width):
             self.memory[address + n] = value >> 8 * n & 0xFF
+
+    def put(self, address: int, data: bytes) -> None:
+        self.memory |= {address + n: byte for n, byte in enumerate(data)}
 
     def read(self, address: int, width: int = 4) -> int:
         if address == self.common + 4:
@@ -123,3 +127,26 @@ def test_a_machine_gets_a_qtest_socket() -> None:
 
     assert spec.streams == ("qtest",)
     assert spec.extra[:2] == ("-qtest", "chardev:qtest")
+
+
+def test_a_buffer_is_offered_and_told_of() -> None:
+    fake, pci = function_of(Q35)
+    fake.config(VIRTIO, 0x50, bytes([9, 0x68, 16, 1, 4, 0, 0, 0]) + bytes(8))
+    notify = bytes([9, 0, 20, 2, 4, 0, 0, 0, 0, 0x30, 0, 0, 0, 0x10, 0, 0, 4, 0, 0, 0])
+    fake.config(VIRTIO, 0x68, notify)
+    driver = BareVirtio(pci, PORT, VIRTIO)
+    for n, byte in enumerate((3).to_bytes(2, "little")):
+        fake.memory[fake.common + 0x1E + n] = byte  # place of the queue's doorbell
+    queue = driver.queue(1, lambda at: at + 0x40_0000)
+
+    queue.offer(0x18_0000, 0x1000, writable=True)
+
+    base = RINGS + 0x1_0000 + 0x40_0000
+    descriptor = bytes(fake.memory[base + n] for n in range(16))
+    assert descriptor == struct.pack("<QIHH", 0x18_0000, 0x1000, 2, 0)
+    available = [fake.memory[base + 0x4000 + n] for n in range(6)]
+    assert available == [1, 0, 1, 0, 0, 0]
+    assert fake.writes[-1] == (fake.common + 0x3000 + 3 * 4, 1)
+    assert not queue.returned
+    fake.memory[base + 0x8002] = 1
+    assert queue.returned

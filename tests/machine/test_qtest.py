@@ -100,3 +100,14 @@ def test_a_qemu_that_is_gone_is_told_from_one_that_is_silent() -> None:
         with pytest.raises(QmpFailed, match="no answer to 'inb 0x60'"):
             qtest.run(["inb 0x60"])
         qtest.close()
+
+
+def test_bytes_of_memory_are_written_and_read_in_one_command() -> None:
+    with talking_to(lambda line: "OK 0x00ff10" if line.startswith("read") else "OK") as (
+        qtest,
+        asked,
+    ):
+        qtest.put(0x1000, b"\x00\xff")
+
+        assert qtest.get(0x2000, 3) == b"\x00\xff\x10"
+        assert asked == ["write 0x1000 0x2 0x00ff", "read 0x2000 0x3"]
