@@ -19,6 +19,8 @@ from harness.commands.matrix_app import EPILOG as MATRIX_EPILOG
 from harness.commands.matrix_app import matrix
 from harness.commands.mutants_app import EPILOG as MUTANTS_EPILOG
 from harness.commands.mutants_app import mutants
+from harness.commands.rules_app import EPILOG as RULES_EPILOG
+from harness.commands.rules_app import rules
 from harness.commands.shapes_app import EPILOG as SHAPES_EPILOG
 from harness.commands.shapes_app import shapes
 from harness.errors import ConfigError, HarnessError, MissingPackage
@@ -239,39 +241,7 @@ def _restore(
     raise typer.Exit(0 if report.is_complete else EXIT_FAILED)
 
 
-@app.command("rules", epilog="Example: trapline rules --section MAP --uncovered")
-def _rules(
-    name: Annotated[
-        str, typer.Argument(metavar="[MAP-02]", help="The same as --section.", show_default=False)
-    ] = "",
-    uncovered: Annotated[
-        bool, typer.Option("--uncovered", help="Only rules that no test cites though one could.")
-    ] = False,
-    section: Annotated[
-        str, typer.Option(metavar="MAP", help="A series (MAP), section (C) or rule (MAP-02).")
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
-    controls: Annotated[
-        bool, typer.Option("--controls", help="Show what each negative control said.")
-    ] = False,
-    run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run that counts (default: the last).")
-    ] = None,
-) -> None:
-    """Show for each rule its tests, its negative controls and its last verdict."""
-    from harness.commands import rules
-
-    found = rules.rule_coverage(section=section or name, uncovered=uncovered, run=run)
-    if as_json:
-        print(rules.as_json(found, controls=controls))
-        return
-    if controls:
-        print("\n".join(rules.controls_lines(found) or ["no negative control"]))
-        return
-    from rich.console import Console
-
-    Console().print(rules.as_table(found))
-    print(rules.counts_line(found))
+app.command("rules", epilog=RULES_EPILOG)(rules)
 
 
 @app.command(

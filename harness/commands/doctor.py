@@ -95,7 +95,8 @@ def _fingerprint(places: Places) -> str:
     here = places.root / "harness"
     trees = [places.suites, *([places.tests] if places.tests else [])]
     files = [*(path for tree in trees for path in tree.rglob("*.py")), here / "suite_fixtures.py"]
-    for path in sorted([*files, *(here / "rules").glob("*.toml"), here / "commands/doctor.py"]):
+    judges = (here / "commands/doctor.py", here / "model/rule.py")
+    for path in sorted([*files, *(here / "rules").glob("*.toml"), *judges]):
         status = path.stat()
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:20]

@@ -144,6 +144,16 @@ def planned(request: MatrixRequest) -> Iterator[CellRun]:
             yield CellRun(cell, name, place)
 
 
+def done_in(base: Path) -> tuple[Path, ...]:
+    """Return the runs of a matrix that are done, cell by cell; empty if *base* has no matrix.
+
+    :param base: directory of a matrix, of one of its cells, or of one run of a cell.
+    """
+    notes = sorted(note for depth in ("", "*/", "*/*/") for note in base.glob(f"{depth}{DONE}"))
+    found = ((note.parent, _read_done(note.parent)) for note in notes)
+    return tuple(place / done.run for place, done in found if done is not None)
+
+
 def stamps(*specs: str) -> dict[str, str]:
     """Return the files that *specs* name, each with size and time of its last change.
 
@@ -157,6 +167,14 @@ def stamps(*specs: str) -> dict[str, str]:
             files |= {file for where in _MODULES for file in path.glob(f"{where}modules.dep")}
     known = {str(file): file.stat() for file in files if file.is_file()}
     return {name: f"{stat.st_size} {stat.st_mtime_ns}" for name, stat in sorted(known.items())}
+
+
+def _read_done(directory: Path) -> _Done | None:
+    """Return which run in *directory* counts, None if none does or the note is damaged."""
+    try:
+        return _Done(**json.loads((directory / DONE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _checked(specs: Sequence[str], check: Callable[[str], object]) -> Sequence[str]:
@@ -186,10 +204,12 @@ def _directory(request: MatrixRequest, cell: Cell, default: Settings) -> str:
 
 def _kept(one: CellRun) -> CellRun:
     """Return *one* with the run that was done before, if what it judged is still the same."""
+    done = _read_done(one.directory)
+    if done is None:
+        return one
     try:
-        done = _Done(**json.loads((one.directory / DONE).read_text(encoding="utf-8")))
         run = read_run(one.directory / done.run)
-    except (OSError, ValueError, TypeError, ConfigError):
+    except ConfigError:
         return one
     if done.stamps != stamps(one.cell.qemu, one.cell.kernel) or not run.is_whole:
         return one

@@ -50,24 +50,24 @@ class RuleClass(enum.StrEnum):
 
 
 class RuleState(enum.StrEnum):
-    """What the tests and the last run say about one rule."""
+    """What the tests, and the runs that count, say about one rule."""
 
     EXECUTED = "executed"
-    """A test of it passed in the last run, and a negative control holds the check to account."""
+    """A test of it passed, none failed, and a negative control holds the check to account."""
     CONTROL_MISSING = "control-missing"
-    """A test passed, but none shows that its check can fail, or the one that should did not."""
+    """A test passed, but none shows that its check can fail, or those that should did not."""
     FAILED = "failed"
     ERROR = "error"
     SKIPPED = "skipped"
-    """Every test of it in the last run was skipped."""
+    """Every test of it that was in a run was skipped."""
     NOT_RUN = "not-run"
-    """It has tests; none was in the last run."""
+    """It has tests; none was in a run."""
     PURE = "pure"
     """Checked by the harness's own tests only (parsers, models), none of which failed."""
     HARDWARE = "hardware"
-    """No test, and none without the hardware."""
+    """It has tests, which skip and say which hardware they need, or were in no run."""
     DOCUMENTATION = "documentation"
-    """No test, and there can be none."""
+    """No test, and there can be none; its check says why."""
     UNCOVERED = "uncovered"
     """No test."""
 
@@ -104,7 +104,8 @@ class Rule:
 def overall(verdicts: Iterable[Verdict]) -> Verdict | None:
     """Return the verdict of a rule from those of its tests, None if there are none.
 
-    One failure makes it fail; a skipped test beside a passed one does not count.
+    One failure makes it fail; a skipped test beside a passed one does not count. The same
+    holds for the verdicts of one test in several runs.
     """
     found = set(verdicts)
     for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.PASS, Verdict.SKIP):
@@ -125,16 +126,13 @@ def state_of(
 
     :param tests: node ids of the tests that cite it.
     :param controls: node ids of the tests that show its check can fail.
-    :param verdicts: node id to verdict in the last run.
+    :param verdicts: node id to verdict in the runs that count.
     :param is_suite: node id to whether it belongs to a suite (not to the harness's own tests).
     """
     tests, controls = tuple(tests), tuple(controls)
     if not tests:
-        without = {
-            RuleClass.HARDWARE: RuleState.HARDWARE,
-            RuleClass.DOCUMENTATION: RuleState.DOCUMENTATION,
-        }
-        return without.get(rule.classification, RuleState.UNCOVERED)
+        is_text = rule.classification is RuleClass.DOCUMENTATION
+        return RuleState.DOCUMENTATION if is_text else RuleState.UNCOVERED
     verdict = overall(verdicts[test] for test in tests if test in verdicts)
     if verdict is Verdict.FAIL:
         return RuleState.FAILED
@@ -142,9 +140,10 @@ def state_of(
         return RuleState.ERROR
     if not any(is_suite[test] for test in tests):
         return RuleState.PURE
-    if verdict is None:
-        return RuleState.NOT_RUN
-    if verdict is Verdict.SKIP:
-        return RuleState.SKIPPED
-    control_broke = any(verdicts[test].is_problem for test in controls if test in verdicts)
-    return RuleState.CONTROL_MISSING if control_broke or not controls else RuleState.EXECUTED
+    if verdict is Verdict.PASS:
+        held = overall(verdicts[test] for test in controls if test in verdicts)
+        is_held = bool(controls) and held in (Verdict.PASS, None)
+        return RuleState.EXECUTED if is_held else RuleState.CONTROL_MISSING
+    if rule.classification is RuleClass.HARDWARE:
+        return RuleState.HARDWARE
+    return RuleState.NOT_RUN if verdict is None else RuleState.SKIPPED

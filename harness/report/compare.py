@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.model.rule import Verdict
+from harness.model.rule import Verdict, overall
 from harness.report.past_run import PastRun
 from harness.report.results import Result
 
@@ -24,6 +24,15 @@ class Row:
     def verdicts(self) -> tuple[Verdict | None, ...]:
         """What it said, without the words."""
         return tuple(None if one is None else one.verdict for one in self.results)
+
+    @property
+    def overall(self) -> Verdict | None:
+        """What the runs say together; None if none has the test."""
+        return overall(one.verdict for one in self.results if one is not None)
+
+    def runs_with(self, verdict: Verdict | None) -> tuple[int, ...]:
+        """Return the runs, by number, that have the test with *verdict*; without it, for None."""
+        return tuple(n for n, one in enumerate(self.verdicts) if one is verdict)
 
     @property
     def is_absent_somewhere(self) -> bool:
@@ -55,6 +64,8 @@ class Comparison:
     runs: tuple[PastRun, ...]
     names: tuple[str, ...]
     """Short, one for each run: ``A``, ``B``."""
+    rows: Mapping[str, Row]
+    """All tests by node id, as in the first run that has them."""
     common: int
     """How many tests all runs have."""
     differ: tuple[Row, ...]
@@ -98,12 +109,13 @@ def compare(runs: Sequence[PastRun], names: Sequence[str] = ()) -> Comparison:
 
     :param names: one for each run; empty: ``A``, ``B``, …
     """
-    rows = list(_rows([run.results for run in runs]))
-    rows.sort(key=lambda row: not row.is_problem)
+    known = {row.nodeid: row for row in _rows([run.results for run in runs])}
+    rows = sorted(known.values(), key=lambda row: not row.is_problem)
     everywhere = [row for row in rows if not row.is_absent_somewhere]
     return Comparison(
         runs=tuple(runs),
         names=tuple(names) or tuple(name for name, _ in zip(letters(), runs, strict=False)),
+        rows=known,
         common=len(everywhere),
         differ=tuple(row for row in everywhere if len(set(row.verdicts)) > 1),
         absent=tuple(row for row in rows if row.is_absent_somewhere),

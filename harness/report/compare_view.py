@@ -24,7 +24,7 @@ def compare_lines(
     :param absent: list every test that is absent somewhere, however many.
     :param strict: such a test is a difference.
     """
-    yield from _runs(found)
+    yield from run_lines(found)
     yield from difference_lines(found, reasons=reasons, absent=absent)
     yield counts(found, strict=strict)
 
@@ -97,8 +97,9 @@ def relative(path: Path) -> str:
     return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _runs(found: Comparison) -> Iterator[str]:
-    width = max(map(len, found.names))
+def run_lines(found: Comparison) -> Iterator[str]:
+    """Yield what the runs are called, where they are, and in what their subjects differ."""
+    width = max(map(len, found.names), default=0)
     indent = " " * (width + 2)
     for name, run in zip(found.names, found.runs, strict=True):
         yield f"{name:<{width}}  {relative(run.path)}"

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rich.console import Console
 
+from harness.commands.matrix import DONE
 from harness.commands.places import Places
-from harness.commands.rules import (
-    as_json,
-    as_table,
-    controls_lines,
-    counts_line,
-    rule_coverage,
-)
+from harness.commands.rules import rule_coverage, runs_that_count
 from harness.commands.run import RunRequest, run_suites
 from harness.errors import ConfigError
 from harness.model.rule import RuleState, Verdict
+from harness.report.coverage import Coverage
+from harness.report.coverage_view import as_json, controls_lines
 from harness.rules import load_rules
 
 SUITE = """
@@ -66,8 +63,20 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     return found
 
 
-def states(**options: object) -> dict[str, RuleState]:
-    return {one.rule.id: one.state for one in rule_coverage(**options)}  # type: ignore[arg-type]
+def ran(*selection: str) -> Path:
+    """Run what *selection* names, and return the run."""
+    directory = run_suites(RunRequest(selection=selection)).directory
+    assert directory is not None
+    return directory
+
+
+def covered(*runs: Path, **options: Any) -> list[Coverage]:
+    """What the command knows, of *runs* or the last one."""
+    return rule_coverage(runs_that_count(runs), **options)
+
+
+def states(*runs: Path, **options: Any) -> dict[str, RuleState]:
+    return {one.rule.id: one.state for one in covered(*runs, **options)}
 
 
 def test_before_any_run_tests_are_known_and_verdicts_are_not() -> None:
@@ -80,9 +89,9 @@ def test_before_any_run_tests_are_known_and_verdicts_are_not() -> None:
 
 
 def test_after_a_run_each_rule_has_its_state() -> None:
-    run_suites(RunRequest())
+    ran()
 
-    found = {one.rule.id: one for one in rule_coverage(section="MAP")}
+    found = {one.rule.id: one for one in covered(section="MAP")}
 
     assert found["MAP-01"].state is RuleState.EXECUTED
     assert found["MAP-01"].tests == (MAPS,)
@@ -93,11 +102,11 @@ def test_after_a_run_each_rule_has_its_state() -> None:
 
 
 def test_an_older_run_can_be_asked_for(places: Places) -> None:
-    first = run_suites(RunRequest(selection=("MAP-01",))).directory
-    run_suites(RunRequest(selection=("MAP-03",)))
+    first = ran("MAP-01")
+    ran("MAP-03")
 
     assert states(section="MAP-01") == {"MAP-01": RuleState.NOT_RUN}
-    assert states(section="MAP-01", run=first) == {"MAP-01": RuleState.EXECUTED}
+    assert states(first, section="MAP-01") == {"MAP-01": RuleState.EXECUTED}
 
 
 def test_uncovered_rules_alone() -> None:
@@ -111,35 +120,45 @@ def test_without_a_section_all_rules_are_there() -> None:
     assert set(states()) == set(load_rules())
 
 
-def test_json_has_exactly_the_promised_keys() -> None:
-    objects = json.loads(as_json(rule_coverage(section="MAP")))
+def test_what_one_run_left_out_another_may_have() -> None:
+    first = ran("MAP-01")
+    second = ran("MAP-03")
 
-    assert [list(one) for one in objects] == [
-        [
-            "id", "statement", "source", "applicability",
-            "state", "tests", "negative_controls", "last_verdict",
-        ]
-    ] * 42  # fmt: skip
-    assert objects[0]["state"] == "not-run"
-    assert objects[0]["tests"] == [MAPS]
-    assert objects[0]["last_verdict"] is None
+    found = {one.rule.id: one for one in covered(first, second, section="MAP")}
+
+    assert found["MAP-01"].state is RuleState.EXECUTED
+    assert found["MAP-01"].runs == (0,)
+    assert found["MAP-03"].state is RuleState.FAILED
+    assert found["MAP-03"].runs == (1,)
 
 
-def test_the_table_and_its_last_line() -> None:
-    found = rule_coverage(section="MAP")
-    console = Console(width=120, record=True, file=io.StringIO())
+def test_a_directory_of_results_is_its_last_run_and_no_run_counts_twice(places: Places) -> None:
+    ran("MAP-03")
+    last = ran("MAP-01")
 
-    console.print(as_table(found))
+    found = runs_that_count((places.results, last))
 
-    assert "MAP-05" in console.export_text()
-    assert counts_line(found) == "42 rules: 3 not-run, 1 pure, 38 uncovered"
+    assert [run.path for run in found.runs] == [last]
+
+
+def test_a_matrix_is_all_its_runs(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [make_run(f"m/{cell}/1/{cell}", {MAPS: "pass"}) for cell in "ab"]
+    for run in runs:
+        note = {"run": run.name, "stamps": {}}
+        (run.parent / DONE).write_text(json.dumps(note))
+    make_run("m/c/1/killed", {MAPS: "fail: half a run"}, ended=False)
+
+    found = runs_that_count((tmp_path / "m",))
+
+    assert [run.path for run in found.runs] == runs
+    assert [run.path for run in runs_that_count((tmp_path / "m/b",)).runs] == runs[1:]
 
 
 def test_controls_are_shown_with_what_they_said_last() -> None:
-    before = controls_lines(rule_coverage(section="MAP"))
-    run_suites(RunRequest())
+    before = list(controls_lines(covered(section="MAP")))
+    ran()
 
-    after = controls_lines(rule_coverage(section="MAP"))
+    after = list(controls_lines(covered(section="MAP")))
 
     assert before[1::2] == [f"  not run: {CONTROL}", f"  not run: {OTHER}"]
     assert after[0].startswith("MAP-01 (executed): ")
@@ -152,9 +171,10 @@ def test_controls_are_shown_with_what_they_said_last() -> None:
 
 
 def test_json_has_what_controls_said_where_it_is_asked_for() -> None:
-    run_suites(RunRequest())
+    ran()
 
-    (found,) = json.loads(as_json(rule_coverage(section="MAP-01"), controls=True))
+    run = runs_that_count()
+    (found,) = json.loads(as_json(rule_coverage(run, section="MAP-01"), run, controls=True))
 
     assert found["controls"][0] == {
         "test": CONTROL, "verdict": "pass", "said": ["page 3 is direct"],
@@ -165,16 +185,16 @@ def test_a_module_that_cannot_be_imported_is_named(places: Places) -> None:
     (places.suites / "test_broken.py").write_text("import no_such_module")
 
     with pytest.raises(ConfigError, match="no_such_module"):
-        rule_coverage(section="MAP")
+        covered(section="MAP")
 
 
 def test_a_wrong_mark_is_named(places: Places) -> None:
     (places.suites / "test_odd.py").write_text(OWN.replace("MAP-04", "MAP-77"))
 
     with pytest.raises(ConfigError, match="MAP-77"):
-        rule_coverage(section="MAP")
+        covered(section="MAP")
 
 
 def test_a_directory_without_results_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no results"):
-        rule_coverage(section="MAP", run=tmp_path)
+    with pytest.raises(ConfigError, match="no run in"):
+        covered(tmp_path / "suites", section="MAP")

@@ -56,6 +56,7 @@ def test_a_skipped_test_does_not_hide_a_passed_one() -> None:
         ([SUITE], [CONTROL], {SUITE: PASS}, RuleState.EXECUTED),
         ([SUITE], [], {SUITE: PASS}, RuleState.CONTROL_MISSING),
         ([SUITE], [CONTROL], {SUITE: PASS, CONTROL: FAIL}, RuleState.CONTROL_MISSING),
+        ([SUITE], [CONTROL], {SUITE: PASS, CONTROL: SKIP}, RuleState.CONTROL_MISSING),
         ([SUITE], [CONTROL], {SUITE: FAIL}, RuleState.FAILED),
         ([SUITE], [CONTROL], {SUITE: ERROR}, RuleState.ERROR),
         ([SUITE], [CONTROL], {SUITE: SKIP}, RuleState.SKIPPED),
@@ -70,9 +71,29 @@ def test_the_state_follows_from_tests_controls_and_verdicts(
     assert state_of(rule(), tests, controls, verdicts, is_suite=IS_SUITE) is state
 
 
-@pytest.mark.parametrize("kind", [RuleClass.HARDWARE, RuleClass.DOCUMENTATION])
-def test_a_rule_nobody_can_test_here_says_why(kind: RuleClass) -> None:
-    assert state_of(rule(kind), [], [], {}, is_suite={}) == kind.value
+def test_a_rule_that_no_program_can_check_needs_no_test() -> None:
+    documentation = rule(RuleClass.DOCUMENTATION)
+
+    assert state_of(documentation, [], [], {}, is_suite={}) is RuleState.DOCUMENTATION
+
+
+@pytest.mark.parametrize(
+    ("tests", "verdicts", "state"),
+    [
+        ([], {}, RuleState.UNCOVERED),
+        ([SUITE], {}, RuleState.HARDWARE),
+        ([SUITE], {SUITE: SKIP}, RuleState.HARDWARE),
+        ([SUITE], {SUITE: PASS}, RuleState.EXECUTED),
+        ([SUITE], {SUITE: FAIL}, RuleState.FAILED),
+        ([SUITE], {SUITE: ERROR}, RuleState.ERROR),
+    ],
+)
+def test_a_rule_of_hardware_has_a_test_that_skips_where_there_is_none(
+    tests: list[str], verdicts: dict[str, Verdict], state: RuleState
+) -> None:
+    found = state_of(rule(RuleClass.HARDWARE), tests, [CONTROL], verdicts, is_suite=IS_SUITE)
+
+    assert found is state
 
 
 def test_the_series_is_the_letters_of_the_id() -> None:
