@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -139,6 +140,16 @@ class System:
         self.run(
             f"d=$(realpath {_PCI}/{bdf}/driver) && echo {bdf} > $d/unbind && echo {bdf} > $d/bind"
         )
+
+    @contextlib.contextmanager
+    def without_driver(self, bdf: Bdf) -> Iterator[None]:
+        """Have nobody drive *bdf*, which vfio-pci has, while inside."""
+        driver = "/sys/bus/pci/drivers/vfio-pci"
+        self.write_text(f"{driver}/unbind", str(bdf))
+        try:
+            yield
+        finally:
+            self.write_text(f"{driver}/bind", str(bdf))
 
     def load_driver(self, name: str) -> None:
         """Have the driver *name*: as a module, unless it is built in.

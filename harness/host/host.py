@@ -119,16 +119,6 @@ class Host(System):
             self.put_back(change)
 
     @contextlib.contextmanager
-    def without_driver(self, bdf: Bdf) -> Iterator[None]:
-        """Have nobody drive *bdf*, which vfio-pci has, while inside."""
-        driver = "/sys/bus/pci/drivers/vfio-pci"
-        self.write_text(f"{driver}/unbind", str(bdf))
-        try:
-            yield
-        finally:
-            self.write_text(f"{driver}/bind", str(bdf))
-
-    @contextlib.contextmanager
     def parameter(self, module: str, name: str, value: str) -> Iterator[None]:
         """Have the parameter *name* of a kernel module at *value* while inside."""
         path = f"/sys/module/{module}/parameters/{name}"

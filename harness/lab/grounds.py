@@ -4,7 +4,7 @@ On a host a device is behind the host's IOMMU. In a guest DMA of a device that i
 judged by the IOMMU of the host, for the guest's mappings are copied there (shadowed); DMA of one
 that the guest's QEMU *emulates* by the guest's. So a `Plot` has an owner: the system whose
 kernel is told of faults. There is no lazy guest with an assigned device: copying wants caching
-mode, and with that Linux is strict (VTD-50).
+mode, and with that Linux is strict (VTD-50). With an emulated one there is.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class GuestGround:
     """A nested guest with an IOMMU."""
 
     iommu: Device
-    append: str
+    append: str = ""
     assigned: tuple[str, ...] = ("edu", "nvme")
     dialect: str = "vtd"
-    """See `Plot.dialect`. Only VT-d remaps interrupts: else vfio must be told to do without."""
+    """See `Plot.dialect`. virtio-iommu remaps no interrupts: vfio must be told to do without."""
     emulated: tuple[Device, ...] = ()
     """Further devices of its machine."""
     extra: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Plot:
     other: System | None
     """The system at the other level, which is not told; None on a host."""
     dialect: str = "vtd"
-    """In which the owner tells: ``vtd`` or ``virtio``."""
+    """In which the owner tells: ``vtd``, ``virtio`` or ``amd``."""
 
     @property
     def ground(self) -> str:
@@ -182,7 +182,7 @@ class Grounds:
                 hint="an IOMMU that takes assigned functions would enable this"
                 " (amd-iommu: QEMU 10.2, dma-remap)",
             )
-        _give_to_user_space(guest, plot.bdf, safe=wanted.dialect == "vtd")
+        give_to_user_space(guest, plot.bdf, safe=wanted.dialect != "virtio")
         return plot
 
 
@@ -204,7 +204,7 @@ def taken_out(nested: Nested, name: str) -> Iterator[None]:
         nested.guest.run(f"for f in {function}; do echo 1 > $f/enable; done")
 
 
-def _give_to_user_space(guest: System, bdf: Bdf, *, safe: bool) -> None:
+def give_to_user_space(guest: System, bdf: Bdf, *, safe: bool) -> None:
     """Have *bdf* of *guest* with vfio-pci; it stays there."""
     driver = f"/sys/bus/pci/devices/{bdf}/driver"
     if guest.run(f"readlink {driver} || :").stdout.strip().endswith("/vfio-pci"):

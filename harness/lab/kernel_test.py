@@ -1,4 +1,4 @@
-"""One of the programs that Linux brings to test itself with, run on a host."""
+"""One of the programs that Linux brings to test itself with, run on a host or in a guest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import ParseError, WaitTimeout
-from harness.host.host import Host
+from harness.guest.system import System
 from harness.host.supply import supply
 from harness.images.kernel_tests import KernelTests
 from harness.parse.ktap import KtapReport, parse_ktap
@@ -15,11 +15,11 @@ from harness.parse.ktap import KtapReport, parse_ktap
 
 @dataclass(frozen=True, slots=True)
 class KernelTest:
-    """A program of ``tools/testing/selftests`` on *host*."""
+    """A program of ``tools/testing/selftests`` on *system*."""
 
-    host: Host
+    system: System
     path: str
-    """On the host."""
+    """There."""
     version: str
     """Of the source that it is of."""
 
@@ -47,7 +47,7 @@ class KernelTest:
         filters += [word for name in only for word in ("-t", name)]
         # What went wrong is said on the other stream, between the results.
         line = shlex.join([self.path, *filters, *map(str, words)])
-        done = self.host.run(f"{line} 2>&1", check=False, timeout=timeout)
+        done = self.system.run(f"{line} 2>&1", check=False, timeout=timeout)
         try:
             report = parse_ktap(done.stdout)
         except ParseError as error:
@@ -65,7 +65,7 @@ class KernelTest:
         return report
 
 
-def place_kernel_test(host: Host, tests: KernelTests, name: str) -> KernelTest:
-    """Have the program *name* (``vfio/vfio_pci_device_test``) on *host*."""
-    path = supply(host.transport, tests.root / name, key=tests.key)
-    return KernelTest(host, path, tests.version)
+def place_kernel_test(system: System, tests: KernelTests, name: str) -> KernelTest:
+    """Have the program *name* (``vfio/vfio_pci_device_test``) on *system*."""
+    path = supply(system.transport, tests.root / name, key=tests.key)
+    return KernelTest(system, path, tests.version)

@@ -93,6 +93,11 @@ class Parts:
         """The tests that come with Linux; only for those who run them."""
         return self.images.kernel_tests()
 
+    def with_guests_like_their_host(self) -> Parts:
+        """Return the same with nested guests that run the kernel of their host."""
+        chosen = self.settings.model_copy(update={"guest_kernel": ""})
+        return Parts(chosen, self.images)
+
     def gather(self) -> None:
         """Make everything now, with what is missing built and shown."""
         for part in (self.qemu, self.l0_qemu, self.kernel, self.guest, self.host, self.probe):
