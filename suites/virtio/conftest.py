@@ -1,6 +1,7 @@
 """Virtio devices behind an IOMMU: vhost ones that a bare driver starts, and those of a guest.
 
 ===============  ===============================================================================
+``ask_twice``    starts a vhost device below an IOMMU that maps, and lets it answer two packets
 ``start_vhost``  starts a vhost device below some IOMMU and says what came of it
 ``translating``  a booted guest with intel-iommu and virtio devices of every sort (shared)
 ===============  ===============================================================================
@@ -9,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,15 @@ from harness.lab.nested import Nested
 from harness.lab.resident import Resident
 from harness.lab.vtd import properties_of
 from harness.machine.bare_pci import Q35, RESTING_FIRMWARE, BarePci, connect, with_qtest
-from harness.machine.bare_virtio import ACCESS_PLATFORM, VERSION_1, BareVirtio, Started
+from harness.machine.bare_virtio import (
+    ACCESS_PLATFORM,
+    RING_PAGES,
+    RINGS,
+    VERSION_1,
+    BareVirtio,
+    Started,
+)
+from harness.machine.bare_vtd import BareVtd
 from harness.machine.command import Device, MachineSpec
 from harness.machine.outcome import Outcome, outcome_of_doing
 from harness.machine.vtd import enable_translation, traced
@@ -31,10 +41,12 @@ from harness.model.pci import Bdf
 from harness.model.vtd.properties import arguments
 from harness.parse.trace_log import TraceEvent
 from harness.suite_fixtures import Launch
+from harness.testing import skip
+from harness.wait import wait_until
+from suites.virtio.dialogue import VSOCK_TALK, Dialogue
 
 PORT, VSOCK = Bdf(0, 0, 8, 0), Bdf(0, 1, 0, 0)
 FAULT = "vtd_dmar_fault"
-_NODE = "/dev/vhost-vsock"
 _FIRMWARE = "/run/trapline-rest.bin"
 
 
@@ -65,12 +77,37 @@ class StartVhost(Protocol):
 @pytest.fixture
 def vhost_host(host: Host) -> Host:
     """The host, able to run vhost-vsock."""
+    return able(host, VSOCK_TALK)
+
+
+def able(host: Host, talk: Dialogue) -> Host:
+    """Return *host* with what *talk* needs; skips where it has not."""
     if isinstance(host, VirtualHost):
-        host.run("modprobe vhost_vsock")
-    if not host.exists(_NODE):
-        pytest.skip(f"{host.name} has no {_NODE}: modprobe vhost_vsock there would enable this")
+        host.run(f"modprobe -a {' '.join(talk.modules)}", check=False)
+    elif talk.prepare:
+        skip(f"makes a network interface on the host for {talk.node}", enabled_by="--host virtual")
+    if not host.exists(talk.node):
+        skip(
+            f"{host.name} has no {talk.node}",
+            enabled_by=f"a kernel with {' and '.join(talk.modules)}"
+            " (--kernel built:7.3 has both of vhost_net and tun)",
+        )
     host.transport.write(_FIRMWARE, RESTING_FIRMWARE)
     return host
+
+
+def vhost_spec(host: Host, iommu: Device, device: Device) -> MachineSpec:
+    """Return a machine with a vhost device that does nothing else."""
+    return MachineSpec(
+        "vhost",
+        accel=host.accelerator.option,
+        machine_options={"kernel-irqchip": "split"},
+        memory_mib=16,
+        iommu=iommu,
+        devices=(*root_ports(1), device),
+        paused=True,
+        extra=("-bios", _FIRMWARE),
+    )
 
 
 @pytest.fixture
@@ -78,20 +115,7 @@ def start_vhost(vhost_host: Host, launch: Launch) -> StartVhost:
     """Start a vhost device in a machine that does nothing else, translation turned on."""
 
     def start(iommu: Device, *, ats: bool = False, platform: bool = True) -> VhostStart:
-        vsock = Device(
-            "vhost-vsock-pci", "vsock", "rp0", "0",
-            {"guest-cid": 7, "iommu_platform": platform, "ats": True},
-        )  # fmt: skip
-        spec = MachineSpec(
-            "vhost",
-            accel=vhost_host.accelerator.option,
-            machine_options={"kernel-irqchip": "split"},
-            memory_mib=16,
-            iommu=iommu,
-            devices=(*root_ports(1), vsock),
-            paused=True,
-            extra=("-bios", _FIRMWARE),
-        )
+        spec = vhost_spec(vhost_host, iommu, VSOCK_TALK.device(platform=platform))
         machine = launch(with_qtest(spec.saying("-trace", FAULT)))
         came: list[Started] = []
         with contextlib.closing(connect(machine)) as qtest:
@@ -111,6 +135,135 @@ def start_vhost(vhost_host: Host, launch: Launch) -> StartVhost:
         return VhostStart(outcome, came[0], traced(machine))
 
     return start
+
+
+# -- data through a mapping ---------------------------------------------------------------------
+
+
+class Forget(enum.Enum):
+    """What the driver says after it has changed a mapping."""
+
+    NOTHING = "nothing"
+    UNIT = "IOTLB invalidation"
+    DEVICE = "IOTLB and device-TLB invalidation"
+
+
+MISS, TRANSLATE = "vhost_iotlb_miss", "vtd_dmar_translate"
+INVALIDATE = "vtd_inv_desc"
+RX_BUFFER, TX_BUFFER = 0x18_0000, 0x18_1000
+"""Bus addresses, mapped `SHIFT` further up, and the first later to `MOVED`."""
+SHIFT, MOVED, _TABLES = 0x40_0000, 0x60_0000, 0x80_0000
+PLACES: Mapping[str, int] = {
+    "mapped": RX_BUFFER + SHIFT, "moved": MOVED, "same number": RX_BUFFER,
+}  # fmt: skip
+"""Where in memory an answer may come to lie."""
+
+Lies = Mapping[str, bytes]
+"""Name of a place to the bytes there, as many as an answer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Where the answers to two requests lie; the receive buffer was mapped elsewhere meanwhile."""
+
+    talk: Dialogue
+    started: Started
+    first: Lies
+    second: Lies
+    events: tuple[TraceEvent, ...]
+
+    def count(self, name: str, containing: str = "") -> int:
+        """Return how many events *name* there were, with *containing* in what they say."""
+        return sum(e.name == name and containing in e.arguments for e in self.events)
+
+
+class AskTwice(Protocol):
+    """Lets a vhost device answer two requests, 0 and 1; see `ask_twice`."""
+
+    def __call__(
+        self, talk: Dialogue, forget: Forget, *, ats: bool = False, platform: bool = True
+    ) -> Answers:
+        """Return what came of it.
+
+        :param forget: what is said between the two, after the mapping was changed.
+        :param ats: the driver enables ATS.
+        :param platform: ``iommu_platform=on``; if not, rings and packets lie where it is told.
+        """
+
+
+@pytest.fixture(scope="module")
+def answered() -> dict[tuple[object, ...], Answers]:
+    """What was asked already."""
+    return {}
+
+
+@pytest.fixture
+def ask_twice(host: Host, launch: Launch, answered: dict[tuple[object, ...], Answers]) -> AskTwice:
+    """Let a vhost device answer two requests below a unit that maps all that it may touch.
+
+    Each machine is started once.
+    """
+
+    def ask(
+        talk: Dialogue, forget: Forget, *, ats: bool = False, platform: bool = True
+    ) -> Answers:
+        key = (talk.name, forget, ats, platform)
+        if key not in answered:
+            answered[key] = look(talk, forget, ats, platform)
+        return answered[key]
+
+    def look(talk: Dialogue, forget: Forget, ats: bool, platform: bool) -> Answers:
+        able(host, talk)
+        options = arguments(
+            "intel-iommu", {"device-iotlb": ats, "aw-bits": 48}, properties_of(host)
+        )
+        spec = vhost_spec(
+            host, Device("intel-iommu", "iommu", options=options), talk.device(platform=platform)
+        )
+        words = [word for event in (MISS, TRANSLATE, INVALIDATE) for word in ("-trace", event)]
+        machine = launch(with_qtest(spec.saying(*talk.extra, *words)))
+        if talk.prepare:
+            host.run(talk.prepare)
+        shift = SHIFT if platform else 0
+        with contextlib.closing(connect(machine)) as qtest:
+            machine.qmp.execute("cont")
+            unit = BareVtd(qtest, _TABLES)
+            unit.attach(VSOCK, device_tlb=ats)
+            unit.map(RINGS, RINGS + SHIFT, RING_PAGES)
+            unit.map(RX_BUFFER, RX_BUFFER + SHIFT)
+            unit.map(TX_BUFFER, TX_BUFFER + SHIFT)
+            unit.enable()
+            driver = BareVirtio(BarePci(qtest, Q35), PORT, VSOCK)
+            if ats:
+                driver.enable_ats()
+            started = driver.start(VERSION_1 | ACCESS_PLATFORM)
+            receive, send = (driver.queue(n, lambda at: at + shift) for n in (0, 1))
+
+            def answer(number: int) -> Lies:
+                request, length = talk.request(number), len(talk.answer(number))
+                qtest.put(TX_BUFFER + shift, request)
+                receive.offer(RX_BUFFER, 0x1000, writable=True)
+                send.offer(TX_BUFFER, len(request), writable=False)
+                wait_until(
+                    f"{talk.driver} answers request {number}", lambda: receive.returned,
+                    timeout=30, guards=(machine.check,),
+                )  # fmt: skip
+                return {
+                    name: qtest.get(place + talk.skipped, length) for name, place in PLACES.items()
+                }
+
+            first = answer(0)
+            unit.map(RX_BUFFER, MOVED)
+            if forget is not Forget.NOTHING:
+                unit.invalidate(RX_BUFFER)
+            if forget is Forget.DEVICE:
+                unit.invalidate_device(VSOCK, RX_BUFFER)
+            return Answers(talk, started, first, answer(1), traced(machine))
+
+    return ask
+
+
+# -- a guest ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,107 @@
+"""What a driver can say to a vhost device so that the host's kernel answers, and nobody else.
+
+Two devices: vhost-vsock, whose kernel refuses a connection to a port where nobody listens, and
+vhost-net on a tap, whose kernel answers an ARP request. Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.machine.command import Device
+
+GUEST_CID: Final = 7
+_HOST_CID: Final = 2
+_STREAM, _CONNECT, _RESET = 1, 1, 3
+_PACKET: Final = struct.Struct("<QQIIIHHIII")
+"""Header (virtio 1.3, 5.10.6): CIDs, ports, length, type, operation, flags, credit twice."""
+_KNOWN: Final = 32
+"""Bytes of it that are known of an answer: all but flags and credit."""
+
+_NET_HEADER: Final = 12
+"""Bytes before a frame (virtio 1.3, 5.1.6)."""
+_TAP: Final = "trapline0"
+_OURS, _THEIRS = bytes.fromhex("525400000007"), bytes.fromhex("525400000001")
+_ARP: Final = struct.Struct(">6s6sHHHBBH6s4s6s4s")
+_NETWORK: Final = bytes([192, 0, 2])
+"""For documentation (RFC 5737)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A vhost device, and how to talk to it.
+
+    :param driver: QEMU's device with *options*.
+    :param node: what the host must have for it, by *modules*.
+    :param request: returns what is sent, by a number from 0 to 9.
+    :param answer: returns what comes then, from *skipped* bytes on in the buffer.
+    :param extra: words for QEMU.
+    :param prepare: shell text for the host when the machine is there.
+    """
+
+    name: str
+    driver: str
+    node: str
+    modules: tuple[str, ...]
+    request: Callable[[int], bytes]
+    answer: Callable[[int], bytes]
+    skipped: int = 0
+    options: dict[str, str | int | bool] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+    prepare: str = ""
+
+    def device(self, *, platform: bool) -> Device:
+        """Return the device on the first root port; *platform*: ``iommu_platform``."""
+        options = {**self.options, "iommu_platform": platform, "ats": True}
+        return Device(self.driver, self.name, "rp0", "0", options)
+
+
+def _vsock_request(number: int) -> bytes:
+    port = 1000 + number
+    return _PACKET.pack(GUEST_CID, _HOST_CID, port, port, 0, _STREAM, _CONNECT, 0, 4096, 0)
+
+
+def _vsock_answer(number: int) -> bytes:
+    port = 1000 + number
+    whole = _PACKET.pack(_HOST_CID, GUEST_CID, port, port, 0, _STREAM, _RESET, 0, 0, 0)
+    return whole[:_KNOWN]
+
+
+def _arp(number: int, *, reply: bool) -> bytes:
+    """Return a frame: we, at one of ten addresses, ask for that of the tap; or what it says."""
+    we, they = (_OURS, _NETWORK + bytes([10 + number])), (_THEIRS, _NETWORK + b"\1")
+    if reply:
+        return _ARP.pack(_OURS, _THEIRS, 0x0806, 1, 0x0800, 6, 4, 2, *they, *we)
+    asked = (bytes(6), they[1])
+    return _ARP.pack(b"\xff" * 6, _OURS, 0x0806, 1, 0x0800, 6, 4, 1, *we, *asked)
+
+
+VSOCK_TALK: Final = Dialogue(
+    "vsock",
+    "vhost-vsock-pci",
+    "/dev/vhost-vsock",
+    ("vhost_vsock",),
+    _vsock_request,
+    _vsock_answer,
+    options={"guest-cid": GUEST_CID},
+)
+NET_TALK: Final = Dialogue(
+    "net",
+    "virtio-net-pci",
+    "/dev/vhost-net",
+    ("vhost_net", "tun"),
+    lambda number: bytes(_NET_HEADER) + _arp(number, reply=False),
+    lambda number: _arp(number, reply=True),
+    skipped=_NET_HEADER,
+    options={"netdev": "tap", "romfile": "", "mac": _OURS.hex(":")},
+    extra=("-netdev", f"tap,id=tap,ifname={_TAP},script=no,downscript=no,vhost=on"),
+    # Nobody else may send there: frames that nobody asked for would take the buffer.
+    prepare=f"""
+        echo 1 > /proc/sys/net/ipv6/conf/{_TAP}/disable_ipv6 2>/dev/null || :
+        ip link set {_TAP} address {_THEIRS.hex(":")} && ip addr add 192.0.2.1/24 dev {_TAP} &&
+        ip link set {_TAP} up""",
+)
+TALKS: Final = {talk.name: talk for talk in (VSOCK_TALK, NET_TALK)}
