@@ -33,6 +33,7 @@ TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
     (("translating",), Shared("guest with virtio disks", 5, 6)),
     (("through_qemu",), Shared("guest behind QEMU", 3, 6)),
     (("intx_guest",), Shared("guest without MSI", 3, 6)),
+    (("vfio_guest",), Shared("guest with the tests of Linux", 6, 6)),
     (("card_guest",), Shared("guests with network cards", 7, 6)),
     (("pin_guest",), Shared("guests with pins of network cards", 7, 6)),
     (("bare_zoo",), Shared("zoo without firmware", 9, NOTHING_TURN)),

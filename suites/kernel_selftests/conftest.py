@@ -1,37 +1,64 @@
-"""Tests that come with Linux, run on the host; each of their results is one of ours.
+"""Tests that come with Linux, run on a host and in a guest; their results are ours.
 
-==============  =================================================================================
-``program``     has one of them on the host: ``program("vfio/vfio_dma_mapping_test")``
-``mode``        a way to the IOMMU; repeated for all five, those the kernel lacks are skipped
-``with_iommufd``  the kernel has /dev/iommu
-``each_result`` reports the results of a run as subtests
-==============  =================================================================================
+==================  =============================================================================
+``program``         has one of them on the host: ``program("vfio/vfio_dma_mapping_test")``
+``mode``            a way to the IOMMU; repeated for all five, those the kernel lacks are skipped
+``with_iommufd``    the kernel has /dev/iommu
+``vfio_guest``      a nested guest with an IOMMU of its own, and an igb and an nvme of the host
+``program_inside``  has one of them in that guest
+``mode_inside``     a way to the guest's IOMMU; repeated for three
+``iommufd_inside``  the kernel of the guest has /dev/iommu
+``free_inside``     a function of the guest, by name, in the hands of the guest's vfio-pci
+``each_result``     reports the results of a run as subtests
+==================  =============================================================================
+
+The guest has the kernel that ``--guest-kernel`` names, as all have; but where that of the host is
+compiled here and nothing else is asked for, the guest has the same one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from harness.guest.guest import Guest
+from harness.guest.keys import RunKey
+from harness.guest.system import System
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
+from harness.host.virtual_spec import INTEL_IOMMU
+from harness.lab.grounds import give_to_user_space
+from harness.lab.hosts import open_virtual
 from harness.lab.kernel_test import KernelTest, place_kernel_test
+from harness.lab.nested import Nested
 from harness.lab.parts import Parts
+from harness.lab.resident import Resident
+from harness.machine.command import MachineSpec
+from harness.model.pci import PciFunction
 from harness.parse.ktap import KtapReport, KtapResult, Outcome
-from harness.suite_fixtures import Free
+from harness.settings import Settings
+from harness.suite_fixtures import WENT_WRONG, Free
+from harness.testing import skip
 
 Program = Callable[[str], KernelTest]
 EachResult = Callable[[KtapReport], None]
 
+TYPE1 = "vfio_type1v2_iommu"
 MODES = (
-    "vfio_type1_iommu", "vfio_type1v2_iommu", "iommufd_compat_type1", "iommufd_compat_type1v2",
-    "iommufd",
+    "vfio_type1_iommu", TYPE1, "iommufd_compat_type1", "iommufd_compat_type1v2", "iommufd",
 )  # fmt: skip
 """``iommu_modes`` of ``tools/testing/selftests/vfio/lib/iommu.c``."""
+DRIVERS = (TYPE1, "iommufd_compat_type1v2", "iommufd")
+"""Those of them that have drivers of their own: type 1 of the first kind is the same one."""
+OVERFLOW = "overflow"
+"""The test of a range that goes beyond the last address."""
+LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 
-ENABLES = "trapline run --kernel built:7.3 kernel_selftests (compiles it, once) would enable this"
+ENABLES = "trapline run --kernel built:7.3 kernel_selftests (compiles it, once)"
+ENABLES_INSIDE = ENABLES.replace("--kernel", "--guest-kernel")
 
 
 @pytest.fixture
@@ -44,11 +71,11 @@ def program(host: Host, parts: Parts) -> Program:
 def with_iommufd(host: Host, free: Free) -> None:
     """The kernel of the host has iommufd, and nodes for devices."""
     if not host.exists("/dev/iommu"):
-        pytest.skip(f"the kernel of the host has no /dev/iommu: {ENABLES}")
+        skip("the kernel of the host has no /dev/iommu", enabled_by=ENABLES)
     # The directory is there when a device is in it.
     free("igb")
     if not host.exists("/dev/vfio/devices"):
-        pytest.skip(f"the kernel of the host has no /dev/vfio/devices: {ENABLES}")
+        skip("the kernel of the host has no /dev/vfio/devices", enabled_by=ENABLES)
 
 
 @pytest.fixture(params=MODES)
@@ -58,8 +85,103 @@ def mode(request: pytest.FixtureRequest, host: Host) -> str:
     if name.startswith("iommufd"):
         request.getfixturevalue("with_iommufd")
     elif not host.exists("/dev/vfio/vfio"):
-        pytest.skip("the kernel of the host has no /dev/vfio/vfio: CONFIG_VFIO_CONTAINER")
+        skip(
+            "the kernel of the host has no /dev/vfio/vfio",
+            enabled_by="one with CONFIG_VFIO_CONTAINER (--kernel debian:trixie)",
+        )
     return name
+
+
+# -- in a nested guest --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="package")
+def guest_keeper(
+    resident: Resident,
+    parts: Parts,
+    run_key: RunKey,
+    shared_evidence: Callable[[str], Path],
+) -> Iterator[Resident]:
+    """Keeper of the guest; of one with the kernel of its host the host is another, too."""
+    default = Settings().guest_kernel
+    is_built = parts.settings.kernel.startswith("built:")
+    if parts.settings.host != "virtual" or parts.settings.guest_kernel != default or not is_built:
+        yield resident
+        return
+    alike = parts.with_guests_like_their_host()
+
+    def open_with_guest(spec: MachineSpec, evidence: Path) -> VirtualHost:
+        return open_virtual(alike, key=run_key, evidence=evidence, nested=spec)
+
+    keeper = Resident(resident.host, resident.names, shared_evidence, open_with_guest)
+    try:
+        yield keeper
+    finally:
+        keeper.close()
+
+
+@pytest.fixture
+def vfio_guest(
+    guest_keeper: Resident, evidence: Path, request: pytest.FixtureRequest
+) -> Iterator[Nested]:
+    """A guest with an intel-iommu in caching mode, four pages of 2 MiB, and igb and nvme."""
+    nested = guest_keeper.guest(
+        "kernel-selftests",
+        devices=[name for name in ("igb", "nvme") if name in guest_keeper.names],
+        iommu=INTEL_IOMMU,
+        append="intel_iommu=on hugepages=4",
+    )
+    nested.machine.evidence_for(evidence)
+    yield nested
+    if request.node.stash.get(WENT_WRONG, False):
+        guest_keeper.end(nested)
+
+
+@pytest.fixture
+def guest(vfio_guest: Nested) -> Guest:
+    """Its system."""
+    assert vfio_guest.guest is not None, "a guest without a system"
+    return vfio_guest.guest
+
+
+@pytest.fixture
+def program_inside(guest: Guest, parts: Parts) -> Program:
+    """Have a program of the kernel's tests in the guest."""
+    return lambda name: place_kernel_test(guest, parts.kernel_tests, name)
+
+
+@pytest.fixture
+def free_inside(vfio_guest: Nested, guest: Guest) -> Free:
+    """Return a function of the guest, by name of the test device, that its vfio-pci has."""
+
+    def free(name: str) -> PciFunction:
+        bdf = vfio_guest.assigned[name].bdf
+        give_to_user_space(guest, bdf, safe=True)
+        return guest.function(bdf)
+
+    return free
+
+
+@pytest.fixture
+def iommufd_inside(guest: Guest, free_inside: Free) -> None:
+    """The kernel of the guest has iommufd, and nodes for devices."""
+    free_inside("igb")
+    if not guest.exists("/dev/iommu"):
+        skip("the kernel of the guest has no /dev/iommu", enabled_by=ENABLES_INSIDE)
+    if not guest.exists("/dev/vfio/devices"):
+        skip("the kernel of the guest has no /dev/vfio/devices", enabled_by=ENABLES_INSIDE)
+
+
+@pytest.fixture(params=DRIVERS)
+def mode_inside(request: pytest.FixtureRequest) -> str:
+    """A way to the guest's IOMMU that the kernel of the guest has."""
+    name: str = request.param
+    if name.startswith("iommufd"):
+        request.getfixturevalue("iommufd_inside")
+    return name
+
+
+# -- for both -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -75,19 +197,44 @@ def each_result(subtests: pytest.Subtests) -> EachResult:
 
 
 @contextmanager
-def no_iommufd(host: VirtualHost) -> Iterator[None]:
+def no_iommufd(system: System) -> Iterator[None]:
     """Have another device in the place of /dev/iommu while inside."""
-    host.run("mount --bind /dev/null /dev/iommu")
+    system.run("mount --bind /dev/null /dev/iommu")
     try:
         yield
     finally:
-        host.run("umount /dev/iommu")
+        system.run("umount /dev/iommu")
+
+
+@contextmanager
+def no_mappings(system: System) -> Iterator[None]:
+    """Allow containers no mapping for DMA while inside."""
+    before = system.read_text(LIMIT)
+    system.write_text(LIMIT, "0")
+    try:
+        yield
+    finally:
+        system.write_text(LIMIT, before)
+
+
+def says_overflow(system: System) -> bool:
+    """Say whether the kernel answers EOVERFLOW to a range beyond all addresses (LST-02)."""
+    return system.kernel.has(6, 18)
+
+
+def mapping_variants(mode: str) -> list[str]:
+    """Return the variants of vfio_dma_mapping_test that go by *mode*."""
+    pages = ("anonymous", "anonymous_hugetlb_2mb", "anonymous_hugetlb_1gb")
+    return [mode, *(f"{mode}_{page}" for page in pages)]
 
 
 def check_result(result: KtapResult) -> None:
     """It passed; skipped, it skips the test that asks."""
     if result.outcome is Outcome.SKIP:
-        pytest.skip(result.reason or "gives no reason")
+        skip(
+            f"Linux's own test skips: {result.reason or 'it gives no reason'}",
+            enabled_by="a host or a variant of the test that has what it asks for",
+        )
     assert result.outcome is not Outcome.FAIL, "\n".join([str(result), *result.said[-12:]])
 
 

@@ -7,7 +7,7 @@ import pytest
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.model.version import RELEASE
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.kernel_selftests.conftest import (
     ENABLES,
     EachResult,
@@ -30,7 +30,7 @@ DMA_BUF = ("dmabuf_simple", "dmabuf_revoke")
 def with_mock(host: Host, with_iommufd: None) -> None:
     """The kernel of the host has the device that is not there."""
     if not host.exists(MOCK):
-        pytest.skip(f"the kernel of the host has no CONFIG_IOMMUFD_TEST: {ENABLES}")
+        skip("the kernel of the host has no CONFIG_IOMMUFD_TEST", enabled_by=ENABLES)
 
 
 @pytest.fixture
@@ -58,11 +58,12 @@ def test_iommufd_keeps_its_promises(program: Program, each_result: EachResult) -
 def with_dma_bufs(host: Host, with_mock: None) -> None:
     """The mock makes them, and tells which: 7.3-rc7 does not (docs/findings/mock-dma-buf.md)."""
     if not host.kernel.has(6, 19):
-        pytest.skip(f"iommufd of Linux {host.kernel} maps no dma-buf: 6.19 would enable this")
+        skip(f"iommufd of Linux {host.kernel} maps no dma-buf", enabled_by="Linux 6.19 or later")
     if host.kernel.has(7, 3) and host.kernel.candidate != RELEASE:
-        pytest.skip(
+        skip(
             f"Linux {host.kernel} answers 0 for every dma-buf of its mock, and its tests of them"
-            " test standard input: Linux 6.19 to 7.2 with CONFIG_IOMMUFD_TEST would enable this"
+            " test standard input",
+            enabled_by="Linux 6.19 to 7.2 with CONFIG_IOMMUFD_TEST",
         )
 
 

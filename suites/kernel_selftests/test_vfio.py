@@ -1,7 +1,6 @@
 """``tools/testing/selftests/vfio``: what Linux itself asks of vfio and its IOMMU."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -9,13 +8,21 @@ from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Free
-from harness.testing import must_fail
-from suites.kernel_selftests.conftest import EachResult, Program, check_report, no_iommufd
+from harness.testing import must_fail, skip
+from suites.kernel_selftests.conftest import (
+    DRIVERS,
+    OVERFLOW,
+    TYPE1,
+    EachResult,
+    Program,
+    check_report,
+    mapping_variants,
+    no_iommufd,
+    no_mappings,
+    says_overflow,
+)
 
 pytestmark = pytest.mark.full
-
-LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
-TYPE1 = "vfio_type1v2_iommu"
 
 
 @pytest.fixture
@@ -24,35 +31,29 @@ def igb(free: Free) -> PciFunction:
     return free("igb")
 
 
-@contextmanager
-def no_mappings(host: Host) -> Iterator[None]:
-    """Allow containers no mapping for DMA while inside."""
-    before = host.read_text(LIMIT)
-    host.write_text(LIMIT, "0")
-    try:
-        yield
-    finally:
-        host.write_text(LIMIT, before)
-
-
-OVERFLOW = "overflow"
-"""The test of a range that goes beyond the last address."""
-
-
 @pytest.fixture
 def refuses_overflow(host: Host) -> None:
     """The kernel says EOVERFLOW of such a range: since 6.18 (LST-02)."""
-    if not host.kernel.has(6, 18):
-        pytest.skip(f"Linux {host.kernel} has other words for that: 6.18 would enable this")
+    if not says_overflow(host):
+        skip(f"Linux {host.kernel} has other words for that", enabled_by="Linux 6.18 or later")
 
 
-def mapping_variants(mode: str) -> list[str]:
-    """Return the variants of vfio_dma_mapping_test that go by *mode*."""
-    pages = ("anonymous", "anonymous_hugetlb_2mb", "anonymous_hugetlb_1gb")
-    return [mode, *(f"{mode}_{page}" for page in pages)]
+HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
+
+
+@pytest.fixture
+def huge_pages(host: Host) -> Iterator[None]:
+    """The host has four pages of 2 MiB that a program may ask for, unless it has some already."""
+    before = host.read_text(HUGE_PAGES).strip()
+    host.write_text(HUGE_PAGES, str(max(int(before), 4)))
+    try:
+        yield
+    finally:
+        host.write_text(HUGE_PAGES, before)
 
 
 @pytest.mark.rule("LST-02")
+@pytest.mark.usefixtures("huge_pages")
 def test_memory_is_mapped_and_unmapped(
     program: Program, igb: PciFunction, mode: str, each_result: EachResult
 ) -> None:
@@ -175,10 +176,6 @@ def test_an_iommufd_that_is_none_is_noticed(
         check_report(report)
 
 
-# Before any of its tests the program opens the device by iommufd, whatever way they go. By type 1
-# of the first kind it is the same driver that is tested.
-COPIES_BY = (TYPE1, "iommufd_compat_type1v2", "iommufd")
-
 SHARED_PAGES = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 
@@ -198,8 +195,9 @@ def large_pages(host: Host) -> Iterator[None]:
 
 
 @pytest.mark.rule("LST-04")
+# Whatever way they go, before any of its tests the program opens the device by iommufd.
 @pytest.mark.usefixtures("with_iommufd", "large_pages")
-@pytest.mark.parametrize("mode", COPIES_BY, indirect=True)
+@pytest.mark.parametrize("mode", DRIVERS, indirect=True)
 def test_a_device_copies_memory_and_interrupts(
     program: Program, igb: PciFunction, mode: str, each_result: EachResult
 ) -> None:

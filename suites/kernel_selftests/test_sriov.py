@@ -1,0 +1,60 @@
+"""``vfio_pci_sriov_uapi_test``: a virtual function is for who knows the token of its parent."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.host.host import Host
+from harness.model.pci import PciFunction
+from harness.parse.ktap import KtapReport
+from harness.suite_fixtures import Free
+from harness.testing import must_fail
+from suites.kernel_selftests.conftest import TYPE1, EachResult, Program, check_report
+
+pytestmark = pytest.mark.full
+
+PROGRAM = "vfio/vfio_pci_sriov_uapi_test"
+TOKENS = ("same_uuid", "diff_uuid", "null_uuid")
+"""What the one who wants the virtual function shows: the token, another, none."""
+REFUSALS = ("VF token required to access device", "Incorrect VF token provided for device")
+
+
+@pytest.fixture
+def igb(host: Host, free: Free) -> Iterator[PciFunction]:
+    """The igb, in the hands of a vfio-pci that makes virtual functions."""
+    function = free("igb")
+    with host.parameter("vfio_pci", "enable_sriov", "Y"):
+        yield function
+
+
+def check_tokens(report: KtapReport, log: str) -> None:
+    """Nothing failed, and the kernel refused both who had no token and who had another."""
+    check_report(report)
+    missing = [words for words in REFUSALS if words not in log]
+    assert not missing, f"the kernel did not say {missing}, but:\n{log}"
+
+
+@pytest.mark.rule("LIF-28")
+def test_a_virtual_function_is_for_who_knows_the_token(
+    host: Host, program: Program, igb: PciFunction, mode: str, each_result: EachResult
+) -> None:
+    """A virtual function is opened with the token of its physical one, and not without."""
+    test, mark = program(PROGRAM), host.kernel_log_mark()
+
+    report = test.run(igb.bdf, variants=[f"{mode}_{token}" for token in TOKENS])
+
+    each_result(report)
+    check_tokens(report, host.kernel_log_since(mark))
+
+
+@pytest.mark.negative_control("LIF-28")
+def test_a_token_that_nobody_asked_for_is_noticed(
+    host: Host, program: Program, igb: PciFunction
+) -> None:
+    """Where everybody shows one, nobody is told that one is required."""
+    test, mark = program(PROGRAM), host.kernel_log_mark()
+
+    report = test.run(igb.bdf, variants=[f"{TYPE1}_same_uuid"])
+
+    with must_fail():
+        check_tokens(report, host.kernel_log_since(mark))
