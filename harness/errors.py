@@ -6,8 +6,9 @@
     ├── ConfigError      what was asked for is wrong           usage error, before collection
     ├── HostError        the box under test cannot do it       error, never a failure
     │   ├── DeviceBusy
-    │   ├── NoIommu          skip, with the reason
-    │   ├── MissingDevice    skip, with the reason
+    │   ├── HostLacks        a test skips, and says what would enable it
+    │   │   ├── NoIommu
+    │   │   └── MissingDevice
     │   └── MissingPackage
     ├── ImageError       an image could not be made or is damaged
     ├── MachineError     a QEMU process
@@ -81,11 +82,21 @@ class DeviceBusy(HostError):
     """The device is used by the host or by another run and is not taken."""
 
 
-class NoIommu(HostError):
+class HostLacks(HostError):
+    """The host lacks what a test wants; others have it.
+
+    :param hint: what would enable the test, never nothing.
+    """
+
+    def __init__(self, summary: str, *, hint: str, seen: str = "") -> None:
+        super().__init__(summary, seen=seen, hint=hint)
+
+
+class NoIommu(HostLacks):
     """The host has no IOMMU, or its kernel does not use it."""
 
 
-class MissingDevice(HostError):
+class MissingDevice(HostLacks):
     """The host does not have the device that was asked for."""
 
 

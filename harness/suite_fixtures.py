@@ -8,6 +8,7 @@
 ``attach``                the same, with one function assigned
 ``nested``                the resident nested guest with every test device assigned (shared)
 ``assigned``              one device of the resident guest; parametrised over all of them
+``kvm``                   says that the test is about KVM: skips where the host has none
 ``nested_host``           the virtual host that the resident guest runs on
 ``another_host``          opens a virtual host with another IOMMU, or without
 ``zoo``                   a machine with firmware only that has one of each shape of device,
@@ -27,12 +28,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import pytest
 
-from harness.errors import HostError, LaunchFailed, MissingDevice, NoIommu, QmpFailed
+from harness.errors import HostError, HostLacks, LaunchFailed, MissingDevice, QmpFailed
 from harness.guest.keys import RunKey, make_key
+from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import TEST_DEVICES, assigned_device, nested_spec
@@ -51,6 +53,7 @@ from harness.model.vfio.mapping import VfioOptions
 from harness.report.build_progress import build_progress
 from harness.report.rundir import RUN
 from harness.settings import SETTINGS
+from harness.testing import skip
 
 PARTS = pytest.StashKey[Parts]()
 WENT_WRONG = pytest.StashKey[bool]()
@@ -210,8 +213,23 @@ def host(parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]) 
 def virtual_host(host: Host) -> VirtualHost:
     """The host, for tests that need the lab's side of it too."""
     if not isinstance(host, VirtualHost):
-        pytest.skip("looks at the lab's QEMU: needs the virtual host (--host virtual)")
+        skip("looks at the lab's QEMU", enabled_by="--host virtual")
     return host
+
+
+@pytest.fixture
+def kvm(host: Host) -> None:
+    """KVM runs the machines of the host."""
+    if host.accelerator.accel is not Accel.KVM:
+        needs_kvm(host, "the test")
+
+
+def needs_kvm(host: Host, what: str) -> NoReturn:
+    """Skip the test, because *what* needs KVM on the host."""
+    skip(
+        f"{what} needs KVM on the host ({host.accelerator.reason})",
+        enabled_by="a host with a working /dev/kvm",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -288,7 +306,7 @@ def nested_host(nested: Nested) -> VirtualHost:
     Not always ``host``: where hosts are saved, the resident guest has one of its own.
     """
     if not isinstance(nested.host, VirtualHost):
-        pytest.skip("looks at the lab's QEMU: needs the virtual host (--host virtual)")
+        skip("looks at the lab's QEMU", enabled_by="--host virtual")
     return nested.host
 
 
@@ -464,8 +482,8 @@ def skipping_what_the_host_lacks() -> Iterator[None]:
     """
     try:
         yield
-    except (MissingDevice, NoIommu) as lack:
-        pytest.skip(f"{lack.summary}: {lack.hint}" if lack.hint else lack.summary)
+    except HostLacks as lack:
+        pytest.skip(f"{lack.summary}: {lack.hint}")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import NoReturn
 
 import pytest
 
@@ -19,6 +20,19 @@ _HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 def only(*names: str) -> pytest.MarkDecorator:
     """Narrow the fixture ``assigned`` to these test devices."""
     return pytest.mark.parametrize("assigned", names, indirect=True)
+
+
+def skip(lack: str, *, enabled_by: str) -> NoReturn:
+    """Skip the test, and say how it can be had: ``<lack>: <enabled_by> would enable this``.
+
+    The one way to skip in suites: a reason that leaves the reader without a next step helps
+    nobody.
+
+    :param lack: what is not there, or what the test is about that this is not.
+    :param enabled_by: the option, build, kernel or machine to give.
+    """
+    __tracebackhide__ = True
+    pytest.skip(f"{lack}: {enabled_by} would enable this")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     firmware_only,
     free,
     host,
+    kvm,
     launch,
     nested,
     nested_host,

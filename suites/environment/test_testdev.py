@@ -12,7 +12,7 @@ from harness.machine.command import Device, MachineSpec
 from harness.machine.qtest import Qtest
 from harness.machine.vtd import enable_translation
 from harness.suite_fixtures import Launch
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 
 pytestmark = pytest.mark.full
 
@@ -31,7 +31,7 @@ PATTERN = 0x1234_5678
 def testdev(host: Host, launch: Launch) -> Iterator[Qtest]:
     """A machine with an intel-iommu and such a device, which decodes and is bus master."""
     if not host.qemu.features.has_device(DRIVER):
-        pytest.skip(f"QEMU {host.qemu.version} has no {DRIVER}: 11.0 or later would enable this")
+        skip(f"QEMU {host.qemu.version} has no {DRIVER}", enabled_by="QEMU 11.0 or later")
     socket = "/run/trapline-testdev.qtest"
     spec = MachineSpec(
         "testdev",

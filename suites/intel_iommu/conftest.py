@@ -31,6 +31,8 @@ from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.expected import Irqchip
 from harness.model.vtd.refusals import AssignmentRefusal, RefusalCase
 from harness.parse.dmesg import iommu_boot
+from harness.suite_fixtures import needs_kvm
+from harness.testing import skip
 
 Observe = Callable[[VtdConfig], Observed]
 OutcomeOf = Callable[[MachineSpec], Outcome]
@@ -55,17 +57,17 @@ def observer(host: Host, shared_evidence: Callable[[str], Path]) -> Observer:
 def _accel(host: Host, irqchip: Irqchip) -> str:
     accel = accelerator_for(host, irqchip)
     if accel is None:
-        pytest.skip(
-            f"kernel-irqchip={irqchip.value} needs KVM on the host: {host.accelerator.reason};"
-            " a host with a working /dev/kvm would enable this"
-        )
+        needs_kvm(host, f"kernel-irqchip={irqchip.value}")
     return accel
 
 
 def skip_lacking(host: Host, lacking: str) -> None:
     """Skip if the build cannot be told what the test is about; *lacking* says what and why."""
     if lacking:
-        pytest.skip(f"QEMU {host.qemu.version} cannot be set up so: {lacking}")
+        skip(
+            f"QEMU {host.qemu.version} cannot be set up so: {lacking}",
+            enabled_by="such a build (--qemu)",
+        )
 
 
 @pytest.fixture
@@ -96,9 +98,7 @@ def refusal_words(host: Host, refusal: AssignmentRefusal) -> str:
     """What this QEMU says by the rule of *refusal*; skips where it goes by another one."""
     words = refusal.expected(host.qemu.version)
     if words is None:
-        pytest.skip(
-            f"QEMU {host.qemu.version} does not go by {refusal.rule}: that is for {refusal.builds}"
-        )
+        skip(f"QEMU {host.qemu.version} does not go by {refusal.rule}", enabled_by=refusal.builds)
     return words
 
 
@@ -113,9 +113,9 @@ def lazy_host(host: Host) -> Host:
     said = iommu_boot(host.kernel_log().splitlines()).strict
     kinds = host.run("cat /sys/kernel/iommu_groups/*/type 2>/dev/null", check=False).stdout
     if said is not False and "DMA-FQ" not in kinds.split():
-        pytest.skip(
-            "the IOMMU of the host is strict, by its log and its groups; a host started with"
-            " iommu.strict=0 would enable this"
+        skip(
+            "the IOMMU of the host is strict, by its log and its groups",
+            enabled_by="a host started with iommu.strict=0",
         )
     return host
 
@@ -130,9 +130,9 @@ def outcome(observer: Observer) -> OutcomeOf:
 def spare(resident: Resident) -> PciFunction:
     """A function of the host that is with vfio-pci and in no machine; the resident guest goes."""
     if not resident.names:
-        pytest.skip(
-            "the host has none of the test devices to assign: a lab QEMU that has them would"
-            " enable this (--l0-qemu debian:trixie)"
+        skip(
+            "the host has none of the test devices to assign",
+            enabled_by="a lab QEMU that has them (--l0-qemu debian:trixie)",
         )
     return resident.free(resident.names[0])
 

@@ -28,6 +28,7 @@ from harness.model.vtd.combined import (
 )
 from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.expected import Irqchip
+from harness.suite_fixtures import needs_kvm
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import Observe, OutcomeOf
 from suites.intel_iommu.test_registers import registers
@@ -51,7 +52,7 @@ def row(request: pytest.FixtureRequest, host: Host) -> Row:
     irqchip = wanted[IRQCHIP]
     assert isinstance(irqchip, Irqchip)
     if accelerator_for(host, irqchip) is None:
-        pytest.skip(f"needs KVM on the host: {host.accelerator.reason}")
+        needs_kvm(host, f"kernel-irqchip={irqchip.value}")
     return told(wanted, properties_of(host))
 
 

@@ -34,7 +34,7 @@ from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.notifiers import FIRST_STAGE, NO_CACHING_MODE, NO_SNOOP_CONTROL
 from harness.parse.trace_log import TraceEvent
 from harness.suite_fixtures import AnotherHost, Launch
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.intel_iommu.conftest import OutcomeOf, skip_lacking
 from suites.intel_iommu.test_assignment import assigned
 from suites.intel_iommu.test_refusals import check_outcome
@@ -205,7 +205,10 @@ def check_too_wide(said: Outcome) -> None:
 def compares(host: Host) -> None:
     """This QEMU compares its addresses with the host's."""
     if not host.qemu.version.has(9, 1):
-        pytest.skip(f"QEMU {host.qemu.version} does not ask the host's IOMMU: 9.1 is needed")
+        skip(
+            f"QEMU {host.qemu.version} does not ask the host's IOMMU",
+            enabled_by="QEMU 9.1 or later",
+        )
 
 
 @pytest.mark.rule("VTD-23")

@@ -28,7 +28,7 @@ from harness.model.vtd.properties import arguments, lacking
 from harness.model.vtd.registers import ECAP, GSTS
 from harness.model.vtd.tables import Stage, Translation
 from harness.parse.dmesg import IommuBoot, iommu_boot
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 
 pytestmark = pytest.mark.full
 
@@ -130,7 +130,10 @@ def see(
             return seen[options]
         properties = parts.qemu.features.device_properties("intel-iommu")
         if missing := lacking("intel-iommu", options.of_unit, properties):
-            pytest.skip(f"QEMU {parts.qemu.version} cannot be set up so: {missing}")
+            skip(
+                f"QEMU {parts.qemu.version} cannot be set up so: {missing}",
+                enabled_by="such a build (--qemu)",
+            )
         evidence = shared_evidence(f"options-{options.name.lower()}")
         disk = evidence / "data.raw"
         disk.write_bytes(bytes(SIZE))

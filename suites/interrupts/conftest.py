@@ -21,12 +21,12 @@ from dataclasses import dataclass
 import pytest
 
 from harness.guest.network_card import NetworkCard
-from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.lab.assigned import Assigned
 from harness.lab.nested import Nested
 from harness.lab.resident import Properties, Resident
 from harness.suite_fixtures import WENT_WRONG
+from harness.testing import skip
 
 NO_MSI = "pci=nomsi"
 WAYS: Mapping[str, Properties] = {
@@ -45,13 +45,6 @@ class Listening:
     nested: Nested
     assigned: Assigned
     card: NetworkCard
-
-
-@pytest.fixture
-def kvm(host: Host) -> None:
-    """KVM runs the guests of the host."""
-    if host.accelerator.accel is not Accel.KVM:
-        pytest.skip(f"interrupts by way of KVM: needs it on the host ({host.accelerator.reason})")
 
 
 @pytest.fixture
@@ -110,4 +103,4 @@ def pin(pin_guest: Nested) -> Iterator[Listening]:
 def resizable(host: Host) -> None:
     """The host's kernel can give a device more vectors than it has."""
     if not host.kernel.has(6, 5):
-        pytest.skip(f"the host has Linux {host.kernel}: 6.5 or later would enable this")
+        skip(f"the host has Linux {host.kernel}", enabled_by="Linux 6.5 or later")

@@ -27,6 +27,7 @@ from harness.lab.resident import Resident
 from harness.lab.vtd import properties_of
 from harness.machine.command import Device
 from harness.suite_fixtures import AnotherHost
+from harness.testing import skip
 from suites.intel_iommu.conftest import EMULATED as VTD_EMULATED
 from suites.intel_iommu.conftest import GUEST as VTD
 from suites.intel_iommu.conftest import TRACED
@@ -103,7 +104,7 @@ def grounds(
 
     def open_host(append: str, evidence: Path) -> VirtualHost:
         if not isinstance(host, VirtualHost):
-            pytest.skip("wants a host with another kernel line: needs --host virtual")
+            skip("wants a host with another kernel line", enabled_by="--host virtual")
         return open_virtual(
             parts,
             key=run_key,
@@ -145,7 +146,7 @@ def engine(plot: Plot) -> Iterator[DmaEngine]:
 def bare(host: Host, another_host: AnotherHost) -> Iterator[VirtualHost]:
     """A virtual host that has no IOMMU."""
     if not isinstance(host, VirtualHost):
-        pytest.skip("wants a host without an IOMMU: needs --host virtual")
+        skip("wants a host without an IOMMU", enabled_by="--host virtual")
     with another_host("isolation-bare", None, devices=["edu"]) as opened:
         yield opened
 

@@ -4,7 +4,7 @@ import pytest
 
 from harness.guest.dma_engine import GOT, SECRET, DmaEngine
 from harness.lab.grounds import Plot
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.isolation.checks import (
     IOVA,
     WORD,
@@ -88,19 +88,22 @@ def makes_readable(plot: Plot) -> None:
     """The host has VT-d, and a Linux that makes no entry of it for writing only."""
     linux = plot.owner.kernel
     if not has_vtd(plot) or not linux.has(5, 13) or linux.has(6, 16):
-        pytest.skip("is about VT-d under Linux 5.13 to 6.15: a host with those is needed")
+        skip(
+            "is about VT-d under Linux 5.13 to 6.15",
+            enabled_by="a host with those (--kernel debian:trixie)",
+        )
 
 
 @pytest.fixture
 def makes_write_only(plot: Plot) -> None:
     """The host has VT-d with second-stage tables alone, and a Linux that uses all they can."""
     if not has_vtd(plot) or not plot.owner.kernel.has(6, 16):
-        pytest.skip(
-            "is about VT-d under Linux 6.16 or later: a host with those is needed"
-            " (--kernel debian:trixie-backports)"
+        skip(
+            "is about VT-d under Linux 6.16 or later",
+            enabled_by="a host with those (--kernel debian:trixie-backports)",
         )
     if int(plot.owner.read_text("/sys/class/iommu/dmar0/intel-iommu/ecap"), 16) & FIRST_STAGE:
-        pytest.skip("is about second-stage tables: a VT-d that has no others is needed")
+        skip("is about second-stage tables", enabled_by="a VT-d that has no others")
 
 
 @on(*WRITE_ONLY)

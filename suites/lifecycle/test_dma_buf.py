@@ -5,7 +5,7 @@ import pytest
 from harness.host.host import Host
 from harness.lab.assigned import Assigned
 from harness.suite_fixtures import Free
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.lifecycle.test_iommufd_backend import GROUP, IOMMUFD, Started, started, with_iommufd
 
 __all__ = ["started", "with_iommufd"]
@@ -17,14 +17,15 @@ pytestmark = [pytest.mark.full, pytest.mark.usefixtures("with_dma_buf")]
 def with_dma_buf(host: Host, free: Free) -> None:
     """Kernel and QEMU make one of a BAR."""
     if not host.qemu.version.has(11, 0):
-        pytest.skip("this QEMU makes no dma-buf: QEMU 11.0 or later would enable this")
+        skip("this QEMU makes no dma-buf", enabled_by="QEMU 11.0 or later")
     free("nvme")  # loads the module
     found = host.run("grep -c vfio_pci_core_feature_dma_buf /proc/kallsyms", check=False).stdout
     if not int(found or 0):
-        pytest.skip(
+        skip(
             "the kernel of the host has no CONFIG_VFIO_PCI_DMABUF (Linux 6.19, with"
-            " CONFIG_PCI_P2PDMA): trapline run --qemu debian:trixie-backports"
-            " --kernel debian:trixie-backports lifecycle/test_dma_buf.py would enable this"
+            " CONFIG_PCI_P2PDMA)",
+            enabled_by="trapline run --qemu debian:trixie-backports"
+            " --kernel debian:trixie-backports lifecycle/test_dma_buf.py",
         )
 
 

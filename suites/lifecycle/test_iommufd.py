@@ -9,7 +9,7 @@ from harness.host.host import Host
 from harness.machine.command import Device
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Attach, Attempt, Free
-from harness.testing import check_said, must_fail
+from harness.testing import check_said, must_fail, skip
 from suites.lifecycle.conftest import check_any, spec_with
 
 NO_IOMMUFD = (
@@ -23,11 +23,12 @@ NO_IOMMUFD = (
 def no_iommufd(host: Host) -> None:
     """The kernel of the host has no iommufd, its QEMU has."""
     if host.exists("/dev/iommu"):
-        pytest.skip("the host has /dev/iommu: a kernel without CONFIG_IOMMUFD would enable this")
+        skip("the host has /dev/iommu", enabled_by="a kernel without CONFIG_IOMMUFD")
     if not host.qemu.version.has(11, 0):
-        pytest.skip(
+        skip(
             "this QEMU looks for the node of the device first, which such a kernel lacks too"
-            " (IFD-03): QEMU 11.0 or later would enable this"
+            " (IFD-03)",
+            enabled_by="QEMU 11.0 or later",
         )
 
 
@@ -53,7 +54,7 @@ def test_the_other_backend_is_noticed(host: Host, free: Free, attach: Attach) ->
 def with_backend(host: Host) -> None:
     """The QEMU under test has the backend."""
     if not host.qemu.version.has(9, 0):
-        pytest.skip("this QEMU has no iommufd backend: QEMU 9.0 or later would enable this")
+        skip("this QEMU has no iommufd backend", enabled_by="QEMU 9.0 or later")
 
 
 @pytest.fixture
@@ -96,9 +97,9 @@ def test_a_function_with_vfio_has_one(host: Host, free: Free, attach: Attach) ->
 def first_the_node(host: Host) -> None:
     """This QEMU looks for the node of the device before it looks for /dev/iommu."""
     if host.qemu.version.has(11, 0) and not host.exists("/dev/iommu"):
-        pytest.skip(
-            "this QEMU looks for /dev/iommu first, which this kernel lacks (IFD-04): a kernel with"
-            " CONFIG_IOMMUFD would enable this"
+        skip(
+            "this QEMU looks for /dev/iommu first, which this kernel lacks (IFD-04)",
+            enabled_by="a kernel with CONFIG_IOMMUFD",
         )
 
 
@@ -107,7 +108,7 @@ def no_cdev(host: Host, free: Free, with_backend: None, first_the_node: None) ->
     """The kernel of the host gives devices no nodes of their own."""
     free("nvme")  # the directory of nodes is there when a device is in it
     if host.exists("/dev/vfio/devices"):
-        pytest.skip("a kernel without CONFIG_VFIO_DEVICE_CDEV would enable this")
+        skip("vfio devices have nodes here", enabled_by="a kernel without CONFIG_VFIO_DEVICE_CDEV")
 
 
 NO_NODE = ("failed to find vfio-dev/vfioX/dev", 'failed to load "')

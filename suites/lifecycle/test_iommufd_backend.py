@@ -16,7 +16,7 @@ from harness.machine.command import Device, MachineSpec
 from harness.model.pci import PciFunction
 from harness.model.vfio.mapping import VfioOptions
 from harness.suite_fixtures import Attach, Free, Launch
-from harness.testing import check_said, must_fail
+from harness.testing import check_said, must_fail, skip
 from suites.lifecycle.conftest import spec_with
 from suites.lifecycle.test_limits import one_mapping
 
@@ -37,12 +37,12 @@ def with_iommufd(host: Host, free: Free) -> None:
     if host.exists("/dev/iommu"):
         free("nvme")
     if not host.exists("/dev/iommu") or not host.exists("/dev/vfio/devices"):
-        pytest.skip(
-            "the kernel of the host has no /dev/iommu or no /dev/vfio/devices: trapline run"
-            " --kernel built:7.3 lifecycle (compiles it, once) would enable this"
+        skip(
+            "the kernel of the host has no /dev/iommu or no /dev/vfio/devices",
+            enabled_by="trapline run --kernel built:7.3 lifecycle (compiles it, once)",
         )
     if not host.qemu.version.has(9, 0):
-        pytest.skip("this QEMU has no iommufd backend: QEMU 9.0 or later would enable this")
+        skip("this QEMU has no iommufd backend", enabled_by="QEMU 9.0 or later")
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ NO_BAR = ("IOMMU_IOAS_MAP failed: Bad address, PCI BAR?",)
 def without_dma_buf(host: Host) -> None:
     """This QEMU maps BARs by their addresses."""
     if host.qemu.version.has(11, 0):
-        pytest.skip("this QEMU maps BARs as dma-buf: QEMU 9.0 to 10.2 would enable this")
+        skip("this QEMU maps BARs as dma-buf", enabled_by="QEMU 9.0 to 10.2")
 
 
 @pytest.mark.rule("MAP-32")

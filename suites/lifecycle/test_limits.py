@@ -13,7 +13,7 @@ from harness.host.virtual_spec import assigned_device
 from harness.machine.command import MachineSpec
 from harness.machine.machine import Machine
 from harness.suite_fixtures import Attach, Attempt, Free, Launch
-from harness.testing import check_said, must_fail
+from harness.testing import check_said, must_fail, skip
 from suites.lifecycle.conftest import spec_with
 
 CONTAINER = "/dev/vfio/vfio"
@@ -97,7 +97,7 @@ def no_backend(virtual_host: VirtualHost, free: Free) -> Iterator[VirtualHost]:
     """A host without the module that programs IOMMUs."""
     free("nvme")
     if not virtual_host.exists(f"/sys/module/{TYPE1}/initstate"):
-        pytest.skip(f"{TYPE1} is built in: a kernel that has it as a module would enable this")
+        skip(f"{TYPE1} is built in", enabled_by="a kernel that has it as a module")
     virtual_host.run(f"rmmod {TYPE1}")
     try:
         yield virtual_host
@@ -163,7 +163,10 @@ SMALL, LARGE = 32, 1024
 def user_namespaces(host: Host) -> None:
     """The kernel of the host lets a program be root in a namespace of its own."""
     if not host.exists("/proc/self/ns/user"):
-        pytest.skip("the kernel of the host has no user namespaces: CONFIG_USER_NS")
+        skip(
+            "the kernel of the host has no user namespaces",
+            enabled_by="one with CONFIG_USER_NS (--kernel debian:trixie)",
+        )
 
 
 @pytest.mark.full

@@ -12,7 +12,7 @@ from harness.lab.bare import Bare
 from harness.machine.command import Device
 from harness.machine.machine import Machine
 from harness.model.pci import Bar, BarKind
-from harness.testing import check_said, must_fail
+from harness.testing import check_said, must_fail, skip
 from harness.wait import wait_until
 from suites.lifecycle.conftest import StartBare
 
@@ -42,12 +42,12 @@ def mediated(host: Host) -> Iterator[str]:
 def make(host: Host) -> Iterator[Callable[[], str]]:
     """Make devices; they go when the machines have gone."""
     if not host.succeeds("[ -e /sys/class/mdev_bus/mtty ] || modprobe mtty"):
-        pytest.skip(
-            "the host's kernel has no sample mtty (CONFIG_SAMPLE_VFIO_MDEV_MTTY):"
-            " --kernel built:7.3 would enable this"
+        skip(
+            "the host's kernel has no sample mtty (CONFIG_SAMPLE_VFIO_MDEV_MTTY)",
+            enabled_by="--kernel built:7.3",
         )
     if not host.qemu.version.has(9, 2):
-        pytest.skip("this QEMU has not all of these options: QEMU 9.2 or later would enable this")
+        skip("this QEMU has not all of these options", enabled_by="QEMU 9.2 or later")
     with ExitStack() as stack:
         yield lambda: stack.enter_context(mediated(host))
 
@@ -195,7 +195,7 @@ def test_a_viommu_keeps_a_device_that_tracks(start: Start) -> None:
 def test_a_viommu_lets_go_what_does_not_track(start: Start, host: Host) -> None:
     """Since QEMU 11.0 it is no reason for a device that does not."""
     if not host.qemu.version.has(11, 0):
-        pytest.skip("a vIOMMU keeps every device here: QEMU 11.0 or later would enable this")
+        skip("a vIOMMU keeps every device here", enabled_by="QEMU 11.0 or later")
 
     check_free_to_go(start(iommu=VIOMMU, enable_migration="on", **UNTRACKING))
     with must_fail():

@@ -18,7 +18,7 @@ from harness.lab.parts import Parts
 from harness.machine.command import Device
 from harness.model.pci import Bdf, PciFunction
 from harness.suite_fixtures import Attempt, RefusedCommand
-from harness.testing import check_said, must_fail
+from harness.testing import check_said, must_fail, skip
 from suites.lifecycle.conftest import on_root_bus, spec_with
 
 pytestmark = [
@@ -141,7 +141,7 @@ OFF: dict[str, str | bool] = {"x-igd-opregion": False, "x-igd-lpc": False}
 def graphics(odd: OddHost) -> Iterator[PciFunction]:
     """The graphics, in the hands of vfio-pci."""
     if not odd.host.qemu.version.has(10, 0):
-        pytest.skip("this QEMU has no x-igd-lpc: QEMU 10.0 or later would enable this")
+        skip("this QEMU has no x-igd-lpc", enabled_by="QEMU 10.0 or later")
     function = odd.graphics
     with odd.host.bound(function.bdf):
         yield function
@@ -151,9 +151,9 @@ def graphics(odd: OddHost) -> Iterator[PciFunction]:
 def obliged(odd: OddHost, graphics: PciFunction) -> PciFunction:
     """The graphics, for a QEMU that lets these options decide what is wanted of it."""
     if odd.host.qemu.version.has(10, 1):
-        pytest.skip(
-            "this QEMU wants nothing of graphics without an OpRegion:"
-            " QEMU 10.0 would enable this (--qemu debian:trixie)"
+        skip(
+            "this QEMU wants nothing of graphics without an OpRegion",
+            enabled_by="QEMU 10.0 (--qemu debian:trixie)",
         )
     return graphics
 
@@ -187,9 +187,9 @@ def test_a_late_device_is_refused(
 def unobliged(odd: OddHost, graphics: PciFunction) -> PciFunction:
     """The graphics, for a QEMU that knows them by their OpRegion, which these have not."""
     if not odd.host.qemu.version.has(10, 1):
-        pytest.skip(
-            "this QEMU does not ignore these options: QEMU 10.1 or later would enable this"
-            " (--qemu debian:trixie-backports)"
+        skip(
+            "this QEMU does not ignore these options",
+            enabled_by="QEMU 10.1 or later (--qemu debian:trixie-backports)",
         )
     return graphics
 

@@ -10,7 +10,7 @@ from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
 from harness.suite_fixtures import Free, Launch
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from harness.wait import wait_until
 from suites.lifecycle.conftest import spec_with
 from suites.lifecycle.test_iommufd_backend import BACKEND, with_iommufd
@@ -76,9 +76,9 @@ def test_a_passed_device_is_called_after_its_id(host: Host, free: Free, launch: 
 def survives(host: Host) -> None:
     """This QEMU takes a descriptor without an id."""
     if host.qemu.version.has(11, 1):
-        pytest.skip(
-            "this QEMU crashes of it (docs/findings/descriptor-without-id.md): QEMU 9.0 to 11.0"
-            " would enable this"
+        skip(
+            "this QEMU crashes of it (docs/findings/descriptor-without-id.md)",
+            enabled_by="QEMU 9.0 to 11.0",
         )
 
 

@@ -6,7 +6,7 @@ from harness.host.host import Host
 from harness.lab.bare import Bare
 from harness.model.memory_map import Region
 from harness.suite_fixtures import Free
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.lifecycle.conftest import StartBare, on_root_bus
 
 PM = 0x01
@@ -32,16 +32,16 @@ def pair(free: Free, bare: StartBare) -> Bare:
 def follows(host: Host) -> None:
     """This QEMU lets BARs follow the power state."""
     if not host.qemu.version.has(10, 0):
-        pytest.skip("this QEMU leaves BARs mapped (RST-13): QEMU 10.0 or later would enable this")
+        skip("this QEMU leaves BARs mapped (RST-13)", enabled_by="QEMU 10.0 or later")
 
 
 @pytest.fixture
 def does_not_follow(host: Host) -> None:
     """This QEMU does not."""
     if host.qemu.version.has(10, 0):
-        pytest.skip(
-            "this QEMU takes BARs away (RST-12): one before 10.0 would enable this"
-            " (--qemu debian:bookworm)"
+        skip(
+            "this QEMU takes BARs away (RST-12)",
+            enabled_by="one before 10.0 (--qemu debian:bookworm)",
         )
 
 

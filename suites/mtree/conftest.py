@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.host.virtual_spec import root_ports
 from harness.lab.dump import Dump, read_dump
@@ -84,10 +83,3 @@ def paused_again(host: Host, paused_spec: MachineSpec, evidence: Path) -> Iterat
     """The paused machine, started a second time."""
     with host.launch(paused_spec, evidence=evidence) as machine:
         yield machine
-
-
-@pytest.fixture
-def kvm(host: Host) -> None:
-    """KVM runs the machines of the host."""
-    if host.accelerator.accel is not Accel.KVM:
-        pytest.skip(f"looks at marks of KVM: needs it on the host ({host.accelerator.reason})")

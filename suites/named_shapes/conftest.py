@@ -37,6 +37,7 @@ from harness.model.vfio.mapping import VfioOptions
 from harness.shapes.builds import first_with_vfio_user
 from harness.shapes.named.bench import Guest, NamedBench, named_bench
 from harness.shapes.named.catalogue import NAMED
+from harness.testing import skip
 
 SERVED = "device modelled (vfio-user), QEMU real"
 BEHIND_LINUX = "device modelled (vfio-user), host kernel and QEMU real"
@@ -158,7 +159,7 @@ def shape_host(
 ) -> Iterator[Prepared]:
     """The virtual host with all of `PLAIN`, `SPECIAL` and `ATI_VGA`, and `SPARE`."""
     if parts.settings.host != "virtual":
-        pytest.skip("its machines run on this computer: needs --host virtual")
+        skip("its machines run on this computer", enabled_by="--host virtual")
     chosen = {**PLAIN, **SPECIAL, **ATI_VGA, SPARE: (SPARE, VfioOptions())}
     shapes = {name: NAMED[shape] for name, (shape, _) in chosen.items()}
     place = shared_evidence("shape-host")

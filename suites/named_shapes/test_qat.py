@@ -16,7 +16,7 @@ from harness.host.host import Host
 from harness.model import qat
 from harness.model.pci import Bdf, PciFunction, PciId
 from harness.parse.dmesg import dmar_faults
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.named_shapes.conftest import SPARE, Prepared
 
 LISTED: Final = """\
@@ -26,7 +26,8 @@ LISTED: Final = """\
 """
 """The virtual functions of PF 0.133.0 in section 2.1 of the release notes."""
 NOTES: Final = "by what the release notes list"
-NO_CARD: Final = "needs an Intel C62x with its driver: --host local or ssh://… on such a machine"
+A_CARD: Final = "an Intel C62x with its driver (--host local, or ssh://… of such a machine)"
+UNUSED: Final = "a C62x that its driver c6xx has, with 0 in sriov_numvfs"
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def card(host: Host) -> Sriov:
     """A C62x of the host."""
     found = host.find(qat.PF)
     if not found:
-        pytest.skip(f"the host has no {qat.PF}: {NO_CARD}")
+        skip(f"the host has no {qat.PF}", enabled_by=A_CARD)
     return Sriov(host, found[0].bdf)
 
 
@@ -101,7 +102,7 @@ def check_only_sixteen(log: str, asked: int) -> None:
 def test_linux_enables_all_of_a_card(card: Sriov, host: Host) -> None:
     """Linux's driver enables sixteen virtual functions whatever number was asked for."""
     if int(card.read("numvfs")) or not host.function(card.bdf).driver:
-        pytest.skip("needs a C62x with its driver and no virtual functions yet")
+        skip("the card has no driver, or virtual functions", enabled_by=UNUSED)
     mark = host.kernel_log_mark()
     with card.enabled(2):
         enabled = card.read("numvfs")
@@ -124,7 +125,10 @@ def test_heartbeat_of_a_card(card: Sriov, host: Host) -> None:
         f"ls -d /sys/kernel/debug/qat_*_{card.bdf}/heartbeat", check=False
     ).stdout.strip()
     if not place:
-        pytest.skip("needs Linux 6.6 or later with debugfs and qat_c62x bound to the card")
+        skip(
+            "the driver of the card shows no heartbeat",
+            enabled_by="Linux 6.6 or later with debugfs and the card bound to qat_c62x",
+        )
 
     check_heartbeat(host.read_text(f"{place}/status"), host.read_text(f"{place}/queries_failed"))
 
@@ -154,7 +158,10 @@ def check_warned(log: str) -> None:
 def test_missing_iommu_is_warned_of(card: Sriov, host: Host) -> None:
     """Without an IOMMU the driver of a card warns when virtual functions are wanted."""
     if host.iommu_groups() or int(card.read("numvfs")):
-        pytest.skip("needs a host with a C62x, no virtual functions yet, and no IOMMU switched on")
+        skip(
+            "the host has an IOMMU, or the card has virtual functions",
+            enabled_by=f"intel_iommu=off on the kernel line, and {UNUSED}",
+        )
     mark = host.kernel_log_mark()
     card.write("numvfs", qat.TOTAL_VFS)
 
@@ -173,7 +180,10 @@ def test_functions_come_back_with_the_driver(card: Sriov, host: Host) -> None:
     """The driver of a card unloaded and loaded again, its virtual functions are there again."""
     before = card.virtual()
     if not before or any(function.driver == "vfio-pci" for function in before):
-        pytest.skip("needs a C62x with virtual functions that no guest may be using")
+        skip(
+            "the card has no virtual functions, or vfio-pci has some of them",
+            enabled_by="a C62x with 16 in sriov_numvfs, none of them given to a guest,",
+        )
     host.run("modprobe -r qat_c62x && modprobe qat_c62x")
     card.write("numvfs", qat.TOTAL_VFS)
 
@@ -226,7 +236,7 @@ def test_driver_leaves_the_mask_alone(card: Sriov, host: Host) -> None:
     """Linux's driver does not touch the mask: who wants errors masked does it beside it."""
     before = host.function(card.bdf)
     if before.driver != "c6xx" or card.virtual():
-        pytest.skip("needs a C62x with Linux's own driver and without virtual functions")
+        skip("the card has another driver than c6xx, or virtual functions", enabled_by=UNUSED)
     host.rebind(card.bdf)
 
     check_mask_is_kept(before, host.function(card.bdf))
@@ -379,7 +389,10 @@ def test_newer_functions_have_a_driver_that_migrates(host: Host) -> None:
     """Virtual functions of the 4940 family have a vfio driver of their own."""
     found = [function for vf in GEN4_VFS for function in host.find(vf)]
     if not found:
-        pytest.skip("needs a virtual function of the Intel QAT 4940 family on the host")
+        skip(
+            "the host has no virtual function of the Intel QAT 4940 family",
+            enabled_by="a machine with such a card and some (--host local, or ssh://…)",
+        )
 
     check_driver_migrates(found)
 

@@ -10,7 +10,7 @@ from harness.lab.nested import prepare
 from harness.model.pci import PciFunction
 from harness.parse.dmesg import VfioNote, vfio_messages
 from harness.suite_fixtures import Attach, Free
-from harness.testing import check_said, must_fail
+from harness.testing import check_said, must_fail, skip
 
 
 def check_refused_for_interrupts(host: Host, said: str) -> None:
@@ -57,9 +57,9 @@ def exposed(host_without_remapping: VirtualHost) -> PciFunction:
     nodes = ("/dev/iommu", "/dev/vfio/devices")
     missing = [node for node in nodes if not host_without_remapping.exists(node)]
     if missing:
-        pytest.skip(
-            f"the kernel of the host has no {missing[0]}: trapline run --kernel built:7.3 nested"
-            " (compiles it, once) would enable this"
+        skip(
+            f"the kernel of the host has no {missing[0]}",
+            enabled_by="trapline run --kernel built:7.3 nested (compiles it, once)",
         )
     return function
 

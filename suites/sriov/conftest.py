@@ -29,6 +29,7 @@ from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.lab.sriov_stage import SriovStage, open_igb_stage, open_nvme_stage
 from harness.model.pci import Bdf, PciFunction
+from harness.testing import skip
 
 ARI, SRIOV = 0x0E, 0x10
 """Extended capability ids (PCIe 6.0, 7.8.8 and 9.3.3)."""
@@ -59,7 +60,7 @@ def stage(
 ) -> Iterator[SriovStage]:
     """A virtual host with an igb, a peer on its wire, and a guest."""
     if parts.settings.host != "virtual":
-        pytest.skip("the other end of the wire is the lab's: needs --host virtual")
+        skip("the other end of the wire is the lab's", enabled_by="--host virtual")
     evidence = shared_evidence("sriov-igb")
     with contextlib.closing(open_igb_stage(parts, key=run_key, evidence=evidence)) as opened:
         yield opened
@@ -71,7 +72,7 @@ def nvme_stage(
 ) -> Iterator[SriovStage]:
     """A virtual host with an nvme family, its disk, and a guest."""
     if parts.settings.host != "virtual":
-        pytest.skip("its disk is read by the lab: needs --host virtual")
+        skip("its disk is read by the lab", enabled_by="--host virtual")
     evidence = shared_evidence("sriov-nvme")
     with contextlib.closing(open_nvme_stage(parts, key=run_key, evidence=evidence)) as opened:
         yield opened

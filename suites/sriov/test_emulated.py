@@ -8,7 +8,7 @@ import pytest
 from harness.host.host import Host
 from harness.machine.command import Device, MachineSpec
 from harness.suite_fixtures import Launch, Refusal
-from harness.testing import check_said, must_fail
+from harness.testing import check_said, must_fail, skip
 
 VIRTUAL = 8
 """Virtual functions of an igb."""
@@ -185,7 +185,7 @@ SLOTS = {"rp0": "0", "bridge": "1"}
 def virtio_family(host: Host, family: Misplaced) -> MachineSpec:
     """Return a machine with a virtio-net family; the virtual functions are named first."""
     if not host.qemu.features.has_property("virtio-net-pci", "sriov-pf"):
-        pytest.skip("needs virtio-net-pci with sriov-pf: QEMU 10.1 or later")
+        skip("this QEMU has no virtio-net-pci with sriov-pf", enabled_by="QEMU 10.1 or later")
     bridge = Device("pcie-pci-bridge", "bridge", "rp1", "0")
     virtual = [
         Device("virtio-net-pci", f"vf{n}", family.bus, f"{SLOTS[family.bus]}.{n}",

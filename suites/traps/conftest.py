@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from harness.guest.keys import RunKey
-from harness.host.accelerator import Accel
-from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.lab.parts import Parts
 from harness.lab.shape_host import ShapeHost, ShapeMachine
@@ -19,13 +17,6 @@ from harness.model.vfio.mapping import VfioOptions
 
 ACCELERATORS = {"host": "", "tcg": "tcg"}
 """Values of ``-accel``, empty for what machines of the host use."""
-
-
-@pytest.fixture
-def kvm(host: Host) -> None:
-    """KVM runs the guests of the host."""
-    if host.accelerator.accel is not Accel.KVM:
-        pytest.skip(f"counts what KVM does: needs it on the host ({host.accelerator.reason})")
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,7 @@ from harness.host.virtual import VirtualHost
 from harness.lab.driver_guest import DriverGuest, open_driver_guest
 from harness.lab.parts import Parts
 from harness.model.pci import PciFunction
-
-NEEDS_KERNEL = (
-    "the kernel has no CONFIG_VFIO_NOIOMMU; one that has would enable this (--kernel built:7.3)"
-)
+from harness.testing import skip
 
 
 @pytest.fixture(scope="package")
@@ -63,7 +60,7 @@ def bare_guest(
 def unsafe_guest(bare_guest: DriverGuest) -> Iterator[DriverGuest]:
     """That guest, while vfio may do without an IOMMU."""
     if not knows_noiommu(bare_guest.host):
-        pytest.skip(NEEDS_KERNEL)
+        skip("the kernel has no CONFIG_VFIO_NOIOMMU", enabled_by="--kernel built:7.3")
     allow_noiommu(bare_guest.host, True)
     yield bare_guest
     allow_noiommu(bare_guest.host, False)

@@ -9,7 +9,7 @@ import pytest
 
 from harness.guest.vfio_driver import VfioDriver, drive
 from harness.lab.driver_guest import DriverGuest
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.full
@@ -111,7 +111,7 @@ def check_out_of_range_is_logged(guest: DriverGuest, *, count: int) -> None:
     """A copy of *count* bytes from the end of the buffer leaves it; QEMU logs that and lives."""
     machine = guest.machine
     if not guest.parts.qemu.version.has(9, 1):
-        pytest.skip("QEMU before 9.1 aborts for this: a newer one would enable it (--qemu)")
+        skip("QEMU before 9.1 aborts for this", enabled_by="QEMU 9.1 or later")
     before = machine.place.size(machine.sockets.trace)
     machine.qmp.hmp("log guest_errors")
     try:

@@ -26,6 +26,7 @@ from harness.model.ap.hardware import ApHardware, Card
 from harness.model.ap.mask import ApMask
 from harness.settings import SETTINGS
 from harness.suite_fixtures import Launch, parts_of
+from harness.testing import skip
 
 
 class OpenApHost(Protocol):
@@ -50,10 +51,10 @@ FREED = ApMask.full() - ApMask.of([5, 6])
 def ap_lab(parts: Parts, shared_evidence: Callable[[str], Path]) -> ApLab:
     """Opens AP hosts of the kernel and the QEMU of this run."""
     if parts.settings.host != "virtual":
-        pytest.skip("changes the adapters of its host: needs the AP host of the lab")
+        skip("changes the adapters of its host", enabled_by="--host virtual")
     kernel = KernelSource.parse(parts.settings.kernel)
     if kernel.is_for_x86_alone:
-        pytest.skip(f"{kernel} is for x86-64: --kernel debian:trixie would enable this")
+        skip(f"{kernel} is for x86-64", enabled_by="--kernel debian:trixie")
     wanted = parts.settings.saved_state
     ways = () if wanted == OFF else methods(wanted)
     return ApLab(parts.ap_host, ways=ways, work=shared_evidence("ap-lab"))
@@ -151,14 +152,14 @@ def small(open_ap_host: OpenApHost) -> Iterator[Workbench]:
 def needs_ap_config(workbench: Workbench) -> None:
     """A kernel whose matrix devices have ``ap_config``."""
     if "ap_config" not in workbench.parent.features:
-        pytest.skip("needs ap_config: a kernel from 6.10 on would enable this")
+        skip("matrix devices have no ap_config here", enabled_by="Linux 6.10 or later")
 
 
 @pytest.fixture
 def needs_driver_override(workbench: Workbench) -> None:
     """A kernel whose queues have ``driver_override``."""
     if not workbench.bus.has_driver_override:
-        pytest.skip("needs driver_override of AP queues: a kernel from 6.19 on would enable this")
+        skip("AP queues have no driver_override here", enabled_by="Linux 6.19 or later")
 
 
 STATES = ("ap", "by_domain", "by_adapter", "freed", "plot", "by_file")

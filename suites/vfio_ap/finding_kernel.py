@@ -14,6 +14,7 @@ from harness.ap.workbench import Workbench
 from harness.machine.command import Device
 from harness.machine.machine import Machine
 from harness.model.ap.mask import ApMask
+from harness.testing import skip
 from suites.vfio_ap.conftest import FREED, OpenApHost
 
 LOCK_OF_KVM = {(6, 12): 0x920, (7, 2): 0x910}
@@ -27,7 +28,10 @@ def test_a_lost_adapter_takes_the_lock_of_nobody(freed: Workbench, ap_host: ApHo
     """An adapter that leaves the host while no guest has it touches no ``struct kvm``."""
     address = LOCK_OF_KVM.get((ap_host.kernel.major, ap_host.kernel.minor))
     if address is None:
-        pytest.skip("needs to know where struct kvm has its lock in this kernel")
+        skip(
+            "nobody wrote down where struct kvm has its lock in this kernel",
+            enabled_by="--kernel debian:trixie or debian:sid",
+        )
     freed.device().configure(adapters=(5, 6), domains=(4,))
 
     with ap_host.watch_writes(address) as writes:
@@ -164,8 +168,9 @@ def test_unplugging_disables_no_interrupt_that_is_off(
 def test_a_refused_machine_leaves_no_warning(freed: Workbench, ap_host: ApHost) -> None:
     """KVM_CREATE_VM that is refused for want of page status entries is no kernel bug."""
     if not ap_host.exists("/proc/sys/vm/allocate_pgste"):
-        pytest.skip(
-            "needs a kernel that can refuse page status entries; Linux 7.2 has no such switch"
+        skip(
+            "this kernel cannot refuse page status entries: Linux 7.2 has no such switch",
+            enabled_by="--kernel debian:trixie",
         )
     ap_host.write_text("/proc/sys/vm/allocate_pgste", "0")
     freed.put_back_with(lambda: ap_host.write_text("/proc/sys/vm/allocate_pgste", "1"))

@@ -14,7 +14,7 @@ from harness.model.ap.definitions import mdevctl_json, nodedev_xml
 from harness.model.ap.matrix import ApMatrix
 from harness.model.ap.plan import Guest
 from harness.parse.lszcrypt import LszcryptRow, parse_lszcrypt
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 
 Definition = Callable[[Guest], list[tuple[str, str]]]
 
@@ -23,7 +23,7 @@ Definition = Callable[[Guest], list[tuple[str, str]]]
 def lszcrypt(freed: Workbench) -> Workbench:
     """A host that has the tool."""
     if not freed.system.succeeds("command -v lszcrypt"):
-        pytest.skip("needs lszcrypt on the host: an image with s390-tools would enable this")
+        skip("the host has no lszcrypt", enabled_by="an image with s390-tools")
     return freed
 
 
@@ -93,7 +93,7 @@ RULES = "/etc/udev/rules.d/41-ap.rules"
 def chzdev(ap: Workbench) -> Workbench:
     """A host that has the tool, and where its library finds its locks."""
     if not ap.system.succeeds("command -v chzdev"):
-        pytest.skip("needs chzdev on the host: an image with s390-tools would enable this")
+        skip("the host has no chzdev", enabled_by="an image with s390-tools")
     ap.system.run(f"mkdir -p /run/lock && rm -f {RULES}")
     return ap
 

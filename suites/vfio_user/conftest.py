@@ -46,6 +46,7 @@ from harness.machine.machine import Machine
 from harness.model.vfio.mapping import VfioOptions
 from harness.parse.trace_log import TraceEvent
 from harness.suite_fixtures import WENT_WRONG
+from harness.testing import skip
 from suites.vfio_user.devices import Closed, Open, QatPf, QatVf, Shades, WithFlr
 
 ONWARD: Mapping[str, VfioOptions] = {
@@ -98,7 +99,7 @@ class Cold:
 def device_parts(parts: Parts) -> Parts:
     """The parts of this run, with a QEMU that has vfio-user-pci for the machines here."""
     if parts.settings.host != "virtual":
-        pytest.skip("its machines run on this computer: needs --host virtual")
+        skip("its machines run on this computer", enabled_by="--host virtual")
     return parts_with_devices(parts)
 
 
@@ -236,9 +237,9 @@ def trapping_guest(onward: Nested) -> Nested:
     host = onward.host
     assert isinstance(host, VirtualHost)
     if host.kernel.has(6, 14) and host.machine.spec.accel.startswith("tcg"):
-        pytest.skip(
+        skip(
             f"Linux {host.kernel} on emulated SVM stops guests that trap"
-            " (docs/findings/kvm-internal-error-under-emulated-svm.md): --kernel debian:trixie,"
-            " or a computer with KVM, would enable this"
+            " (docs/findings/kvm-internal-error-under-emulated-svm.md)",
+            enabled_by="--kernel debian:trixie, or a computer with KVM,",
         )
     return onward

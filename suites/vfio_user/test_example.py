@@ -13,7 +13,7 @@ import pytest
 from harness.device.device import Device
 from harness.guest.vfio_driver import VfioDriver, drive
 from harness.lab.plugged import Plugged, Seat
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.vfio_user.conftest import Prepared
 
 EXAMPLE = Path(__file__).parents[2] / "examples/doorbell.py"
@@ -36,7 +36,7 @@ def load(path: Path) -> type[Device]:
 def doorbell(host_stage: Prepared) -> Plugged:
     """The example device in the host."""
     if not EXAMPLE.is_file():
-        pytest.skip(f"{EXAMPLE.name} is not installed: a checkout would enable this")
+        skip(f"{EXAMPLE.name} is not installed", enabled_by="a checkout")
     (found,) = host_stage.stage.plug(Seat("doorbell", load(EXAMPLE)(), "rp6"))
     return found
 

@@ -10,7 +10,7 @@ from harness.lab.plugged import Plugged
 from harness.lab.vfio_user import DRIVER
 from harness.model.memory_map import Kind
 from harness.parse.trace_log import TraceEvent
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.vfio_user.conftest import Prepared
 from suites.vfio_user.devices import PAGE
 
@@ -193,7 +193,7 @@ def test_pending_intx_takes_the_mappings_away(interrupting: Plugged) -> None:
 def without_timer(device_parts: Parts) -> None:
     """The QEMU of the device has no timer that brings mappings back."""
     if device_parts.l0_qemu.features.has_property(DRIVER, TIMEOUT):
-        pytest.skip(f"{DRIVER} has {TIMEOUT} here: a QEMU without it (11.1) would enable this")
+        skip(f"{DRIVER} has {TIMEOUT} here", enabled_by="a QEMU without it (11.1)")
 
 
 @pytest.mark.usefixtures("without_timer")

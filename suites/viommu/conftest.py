@@ -22,6 +22,7 @@ from harness.lab.resident import Resident
 from harness.machine.command import Device, MachineSpec
 from harness.model.memory_map import MemoryMap
 from harness.suite_fixtures import Launch
+from harness.testing import skip
 
 VIRTIO = Device("virtio-iommu-pci", "iommu", "pcie.0", "0x1e")
 AMD = Device("amd-iommu", "iommu", options={"intremap": True})
@@ -38,7 +39,9 @@ def os_of(nested: Nested) -> Guest:
 def has(host: Host, driver: str) -> None:
     """Skip where the QEMU under test does not have *driver*."""
     if not host.qemu.features.has_device(driver):
-        pytest.skip(f"QEMU {host.qemu.version} has no {driver}: a build that has it is needed")
+        skip(
+            f"QEMU {host.qemu.version} has no {driver}", enabled_by="a build that has it (--qemu)"
+        )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from harness.host.virtual_spec import assigned_device
 from harness.lab.nested import Nested
 from harness.model.memory_map import MemoryMap
 from harness.suite_fixtures import Attempt, Free
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.viommu.conftest import AMD, VIRTIO, LookAt, machine_with, os_of
 
 NEW, OLD = {"amdvi-ir"}, {"amd_iommu_ir"}
@@ -83,14 +83,14 @@ def can_remap(host: Host) -> bool:
 def cannot_remap(host: Host) -> None:
     """The QEMU under test has no dma-remap."""
     if can_remap(host):
-        pytest.skip(f"QEMU {host.qemu.version} has dma-remap: 10.1 or before would enable this")
+        skip(f"QEMU {host.qemu.version} has dma-remap", enabled_by="QEMU 10.1 or before")
 
 
 @pytest.fixture
 def remaps(host: Host) -> None:
     """The QEMU under test has dma-remap."""
     if not can_remap(host):
-        pytest.skip(f"QEMU {host.qemu.version} has no dma-remap: 10.2 or later would enable this")
+        skip(f"QEMU {host.qemu.version} has no dma-remap", enabled_by="QEMU 10.2 or later")
 
 
 def check_refused(said: str) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from harness.errors import Unreachable
 from harness.guest.vfio_driver import drive
-from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.lab.assigned import Assigned
 from harness.lab.nested import Nested
@@ -18,7 +17,7 @@ from harness.machine.outcome import Outcome, outcome_of_hot_add
 from harness.model.version import QemuVersion
 from harness.parse.dmesg import VfioNote, vfio_messages
 from harness.suite_fixtures import Attempt, Free, Launch
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.viommu.conftest import AMD, VIRTIO, machine_with
 
 # -- page sizes -------------------------------------------------------------------------------
@@ -27,7 +26,10 @@ from suites.viommu.conftest import AMD, VIRTIO, machine_with
 def add_behind(host: Host, launch: Launch, free: Free, granule: str) -> Outcome:
     """Hot-add the nvme behind a virtio-iommu that maps by *granule*."""
     if "granule" not in host.qemu.features.device_properties(VIRTIO.driver):
-        pytest.skip(f"QEMU {host.qemu.version}: virtio-iommu has no granule, 9.0 brought it")
+        skip(
+            f"virtio-iommu of QEMU {host.qemu.version} has no granule",
+            enabled_by="QEMU 9.0 or later",
+        )
     machine = launch(machine_with(host, VIRTIO.having(granule=granule)))
     nvme = Device("vfio-pci", "nvme", "rp0", "0", {"host": str(free("nvme").bdf)})
     return outcome_of_hot_add(machine, nvme)
@@ -131,12 +133,10 @@ def many_processors(host: Host, **options: bool) -> MachineSpec:
 
 
 @pytest.fixture
-def has_xtsup(host: Host) -> None:
+def has_xtsup(host: Host, kvm: None) -> None:
     """This QEMU has ``xtsup``, and KVM runs its machines."""
     if "xtsup" not in host.qemu.features.device_properties(AMD.driver):
-        pytest.skip(f"QEMU {host.qemu.version}: amd-iommu has no xtsup, 9.2 brought it")
-    if host.accelerator.accel is not Accel.KVM:
-        pytest.skip(f"asked with KVM only ({host.accelerator.reason})")
+        skip(f"amd-iommu of QEMU {host.qemu.version} has no xtsup", enabled_by="QEMU 9.2 or later")
 
 
 def check_wants_xtsup(said: str) -> None:

@@ -26,7 +26,7 @@ from harness.model.memory_map import MemoryMap
 from harness.model.pci import Bdf
 from harness.model.version import QemuVersion
 from harness.suite_fixtures import Launch
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 
 pytestmark = [pytest.mark.full, pytest.mark.label("Arm machine emulated, runs no guest")]
 
@@ -55,7 +55,7 @@ def arm_host(
 ) -> Iterator[VirtualHost]:
     """A virtual host whose QEMU has Arm machines."""
     if parts.settings.host != "virtual":
-        pytest.skip("brings a QEMU of its own into the host: needs --host virtual")
+        skip("brings a QEMU of its own into the host", enabled_by="--host virtual")
     opened = open_arm_host(parts, key=run_key, evidence=shared_evidence("arm-host"))
     try:
         yield opened
@@ -187,12 +187,12 @@ def accelerated(host: VirtualHost, *, iommufd: bool) -> MachineSpec:
 def smmu_host(arm_host: VirtualHost) -> VirtualHost:
     """A host whose own smmuv3 can translate for a machine's."""
     if "accel" not in arm_host.qemu.features.device_properties("arm-smmuv3"):
-        pytest.skip("this QEMU has no arm-smmuv3,accel=on: a build of 11.0 or later is needed")
+        skip("this QEMU has no arm-smmuv3,accel=on", enabled_by="QEMU 11.0 or later")
     if not arm_host.run("uname -m").stdout.startswith("aarch64"):
-        pytest.skip(
+        skip(
             "QEMU lets arm-smmuv3,accel=on work with KVM of an Arm host only (it says 'SMMUv3"
-            " accel=on requires KVM with kernel-irqchip=on support' here): an Arm host with an"
-            " smmuv3 would enable this"
+            " accel=on requires KVM with kernel-irqchip=on support' here)",
+            enabled_by="an Arm host with an smmuv3",
         )
     return arm_host
 

@@ -11,7 +11,7 @@ from harness.host.host import Host
 from harness.lab.vtd import properties_of
 from harness.machine.command import Device
 from harness.model.vtd.notifiers import VHOST_CASES, VhostCase, other_way
-from harness.testing import must_fail
+from harness.testing import must_fail, skip
 from suites.virtio.conftest import FAULT, StartVhost, VhostStart
 
 pytestmark = pytest.mark.full
@@ -27,7 +27,10 @@ def iommu_of(host: Host, case: VhostCase) -> Device:
     """Return the IOMMU of *case*; skips where this QEMU cannot be told so."""
     properties = properties_of(host, case.driver)
     if lacking := case.lacking(properties):
-        pytest.skip(f"QEMU {host.qemu.version} cannot be set up so: {lacking}")
+        skip(
+            f"QEMU {host.qemu.version} cannot be set up so: {lacking}",
+            enabled_by="such a build (--qemu)",
+        )
     bus, addr = ("", "") if case.driver == "intel-iommu" else ("pcie.0", "0x1e")
     return Device(case.driver, "iommu", bus, addr, case.arguments(properties))
 
