@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -197,8 +198,19 @@ def answered() -> dict[tuple[object, ...], Answers]:
     return {}
 
 
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    """Tell machines apart that are on the host one after the other."""
+    return itertools.count()
+
+
 @pytest.fixture
-def ask_twice(host: Host, launch: Launch, answered: dict[tuple[object, ...], Answers]) -> AskTwice:
+def ask_twice(
+    host: Host,
+    launch: Launch,
+    answered: dict[tuple[object, ...], Answers],
+    numbers: Iterator[int],
+) -> AskTwice:
     """Let a vhost device answer two requests below a unit that maps all that it may touch.
 
     Each machine is started once.
@@ -214,6 +226,7 @@ def ask_twice(host: Host, launch: Launch, answered: dict[tuple[object, ...], Ans
 
     def look(talk: Dialogue, forget: Forget, ats: bool, platform: bool) -> Answers:
         able(host, talk)
+        talk = talk.apart(next(numbers))
         options = arguments(
             "intel-iommu", {"device-iotlb": ats, "aw-bits": 48}, properties_of(host)
         )

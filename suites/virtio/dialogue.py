@@ -13,8 +13,7 @@ from typing import Final
 
 from harness.machine.command import Device
 
-GUEST_CID: Final = 7
-_HOST_CID: Final = 2
+_GUEST_CID, _HOST_CID = 7, 2
 _STREAM, _CONNECT, _RESET = 1, 1, 3
 _PACKET: Final = struct.Struct("<QQIIIHHIII")
 """Header (virtio 1.3, 5.10.6): CIDs, ports, length, type, operation, flags, credit twice."""
@@ -40,6 +39,7 @@ class Dialogue:
     :param answer: returns what comes then, from *skipped* bytes on in the buffer.
     :param extra: words for QEMU.
     :param prepare: shell text for the host when the machine is there.
+    :param by_number: returns the same with another name on the host, by a number from 0 on.
     """
 
     name: str
@@ -52,6 +52,14 @@ class Dialogue:
     options: dict[str, str | int | bool] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     prepare: str = ""
+    by_number: Callable[[int], Dialogue] | None = None
+
+    def apart(self, number: int) -> Dialogue:
+        """Return the same, told apart from others on the host where it has a name there.
+
+        A CID may stay in use for a while after its QEMU is gone (seen with QEMU 11.1).
+        """
+        return self.by_number(number) if self.by_number else self
 
     def device(self, *, platform: bool) -> Device:
         """Return the device on the first root port; *platform*: ``iommu_platform``."""
@@ -59,15 +67,23 @@ class Dialogue:
         return Device(self.driver, self.name, "rp0", "0", options)
 
 
-def _vsock_request(number: int) -> bytes:
-    port = 1000 + number
-    return _PACKET.pack(GUEST_CID, _HOST_CID, port, port, 0, _STREAM, _CONNECT, 0, 4096, 0)
+def vsock_talk(cid: int) -> Dialogue:
+    """Return the one with vhost-vsock, the guest being *cid*."""
 
+    def header(number: int, source: int, target: int, operation: int, credit: int) -> bytes:
+        port = 1000 + number
+        return _PACKET.pack(source, target, port, port, 0, _STREAM, operation, 0, credit, 0)
 
-def _vsock_answer(number: int) -> bytes:
-    port = 1000 + number
-    whole = _PACKET.pack(_HOST_CID, GUEST_CID, port, port, 0, _STREAM, _RESET, 0, 0, 0)
-    return whole[:_KNOWN]
+    return Dialogue(
+        "vsock",
+        "vhost-vsock-pci",
+        "/dev/vhost-vsock",
+        ("vhost_vsock",),
+        lambda number: header(number, cid, _HOST_CID, _CONNECT, 4096),
+        lambda number: header(number, _HOST_CID, cid, _RESET, 0)[:_KNOWN],
+        options={"guest-cid": cid},
+        by_number=lambda number: vsock_talk(_GUEST_CID + 1 + number),
+    )
 
 
 def _arp(number: int, *, reply: bool) -> bytes:
@@ -79,15 +95,7 @@ def _arp(number: int, *, reply: bool) -> bytes:
     return _ARP.pack(b"\xff" * 6, _OURS, 0x0806, 1, 0x0800, 6, 4, 1, *we, *asked)
 
 
-VSOCK_TALK: Final = Dialogue(
-    "vsock",
-    "vhost-vsock-pci",
-    "/dev/vhost-vsock",
-    ("vhost_vsock",),
-    _vsock_request,
-    _vsock_answer,
-    options={"guest-cid": GUEST_CID},
-)
+VSOCK_TALK: Final = vsock_talk(_GUEST_CID)
 NET_TALK: Final = Dialogue(
     "net",
     "virtio-net-pci",
