@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from harness.ap.attributes import Attributes
 
 BUS = "/sys/bus/ap"
-DEFAULT_DRIVERS = ("cex4card", "cex4queue")
 VFIO_AP = "vfio_ap"
 _QUEUE = re.compile(r"[0-9a-f]{2}\.[0-9a-f]{4}")
 

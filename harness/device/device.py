@@ -52,7 +52,6 @@ from harness.device.spec import (
     RawCapability,
     check_bars,
 )
-from harness.model.address import AddressRange
 from harness.model.pci import PciId
 
 _WIDTHS: Final = (1, 2, 4, 8)
@@ -212,11 +211,6 @@ class Device:
         """Size of the expansion ROM's BAR: 0, or a power of two of at least 2048."""
         return 0 if not self.rom else max(2048, 1 << (len(self.rom) - 1).bit_length())
 
-    @property
-    def resets_by_flr(self) -> bool:
-        """Say whether it has Function Level Reset."""
-        return self.express is not None and self.express.flr
-
     def region(self, bar: int) -> RegionMemory:
         """Return the memory of BAR *bar*, made when first asked for.
 
@@ -231,12 +225,6 @@ class Device:
     def bar(self, index: int) -> BarSpec | None:
         """Return BAR *index*, None if it has none."""
         return self._by_index.get(index)
-
-    def direct_areas(self, bar: BarSpec) -> tuple[AddressRange, ...]:
-        """Return what of *bar* a client may map, as a list of areas."""
-        if bar.direct is True:
-            return (AddressRange(0, bar.size),)
-        return bar.direct or ()
 
     def region_size(self, index: int) -> int:
         """Return the size of region *index* (0 to 8), 0 if it has none."""

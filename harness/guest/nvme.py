@@ -15,7 +15,7 @@ _SECONDARY_LIST: Final = 0x15
 _PAGE: Final = 4096
 _ENTRY: Final = 32
 
-_RELEASE, _OFFLINE, _ASSIGN, _ONLINE = 1, 7, 8, 9
+_RELEASE, _ASSIGN, _ONLINE = 1, 8, 9
 _QUEUES, _VECTORS = 0, 1
 
 
@@ -53,10 +53,6 @@ class NvmeAdmin:
         self._virtualization(number, _VECTORS, _ASSIGN, vectors)
         self._virtualization(number, _QUEUES, _ASSIGN, queues)
         self._virtualization(number, _QUEUES, _ONLINE, 0)
-
-    def take_offline(self, number: int) -> None:
-        """Let the secondary controller *number* work no more; what it had is free."""
-        self._virtualization(number, _QUEUES, _OFFLINE, 0)
 
     def _virtualization(self, number: int, kind: int, action: int, count: int) -> None:
         word = number << 16 | kind << 8 | action

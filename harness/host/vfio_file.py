@@ -12,8 +12,6 @@ from harness.errors import ParseError
 from harness.guest.system import System, parse_pairs
 from harness.model.pci import Bdf
 
-SPARSE_MMAP = 1
-"""``VFIO_REGION_INFO_CAP_SPARSE_MMAP``."""
 MSIX_MAPPABLE = 3
 """``VFIO_REGION_INFO_CAP_MSIX_MAPPABLE``."""
 

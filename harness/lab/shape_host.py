@@ -23,7 +23,6 @@ from typing import Final
 from harness.device.server import Served, serve
 from harness.errors import HostError
 from harness.guest.keys import RunKey
-from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import nested_spec
@@ -279,11 +278,6 @@ def open_shape_host(
             )  # fmt: skip
         stack.callback(host.close)
         return ShapeHost(host, shapes, served, slots, stack.pop_all())
-
-
-def uses_kvm(host: Host) -> bool:
-    """Say whether KVM runs the machines of *host*."""
-    return host.accelerator.accel is Accel.KVM
 
 
 __all__ = ["NamedShape", "ShapeAssigned", "ShapeHost", "ShapeMachine", "open_shape_host"]

@@ -460,15 +460,6 @@ class Machine:
         known = self.qmp.execute("trace-event-get-state", {"name": pattern})
         return frozenset(event["name"] for event in known)
 
-    def has_trace_event(self, name: str) -> bool:
-        """Say whether this QEMU knows the trace event (or any that match a glob)."""
-        try:
-            return bool(self.qmp.execute("trace-event-get-state", {"name": name}))
-        except QmpFailed as error:
-            if not error.error_class:
-                raise
-            return False
-
     def tracing(self, *events: str) -> TraceWindow:
         """Return a context manager that counts trace events while inside."""
         return TraceWindow(self.qmp, self.place, self.sockets.trace, events)

@@ -195,10 +195,6 @@ class Expectation:
         found = (row for row_space, row in self.rows if row_space is space)
         return tuple(sorted(found, key=lambda row: row.range))
 
-    def row_at(self, space: Space, address: int) -> ExpectedRow | None:
-        """Return the row that must answer at *address*, or None."""
-        return next((row for row in self.rows_of(space) if address in row.range), None)
-
     def compare(self, memory_map: MemoryMap) -> tuple[Difference, ...]:
         """Return what differs: the first wrong row of each window, then rows out of place.
 

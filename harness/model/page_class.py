@@ -42,11 +42,6 @@ class PageClass(enum.Enum):
         """Say whether no access to the page leaves the guest."""
         return self is PageClass.DIRECT
 
-    @property
-    def is_trapped(self) -> bool:
-        """Say whether accesses to the page leave the guest (`MIXED` pages do as well)."""
-        return self not in (PageClass.DIRECT, PageClass.ABSENT)
-
 
 @dataclass(frozen=True, slots=True)
 class PageRun:
@@ -100,19 +95,3 @@ def page_runs(view: FlatView, window: AddressRange, page: int) -> tuple[PageRun,
             run = PageRun(AddressRange.of(joined.pop().range.start, run.range.end), run.page_class)
         joined.append(run)
     return tuple(joined)
-
-
-def classify_pages(view: FlatView, window: AddressRange, page: int) -> tuple[PageClass, ...]:
-    """Return the class of each page that *window* touches, lowest first.
-
-    All rows in a page count, also those outside the window: KVM maps the page or does not.
-    For port ranges the result has no meaning: ports always trap.
-
-    :param page: bytes, the page size of the host.
-    :raise ValueError: *page* is not a power of two.
-    """
-    return tuple(
-        run.page_class
-        for run in page_runs(view, window, page)
-        for _ in range(run.range.size // page)
-    )

@@ -29,9 +29,7 @@ HB_INTERVAL: Final = range(500, 5000 + 1)
 QUIESCE_TIMEOUT: Final = range(350, 20000 + 1)
 """``quiesce_timeout`` of ESXi's driver, milliseconds."""
 
-_EXPRESS: Final = 0x10
 _AER: Final = 0x01
-_FLR: Final = 1 << 28
 _FATAL = re.compile(r"c6xxvf (\S+): Fatal error received from PF (0x[0-9a-f]+)")
 
 
@@ -40,21 +38,12 @@ def virtual_functions(physical: Bdf, count: int = TOTAL_VFS) -> tuple[Bdf, ...]:
     return sriov.virtual_functions(physical, count, first=FIRST_VF_OFFSET, stride=VF_STRIDE)
 
 
-def has_flr(function: PciFunction) -> bool:
-    """Say whether it has Function Level Reset (Device Capabilities bit 28).
-
-    :raise ValueError: its configuration space was not read, or it has no PCI Express.
-    """
-    at = _place(function, _EXPRESS, extended=False)
-    return bool(_number(function, at + 4) & _FLR)
-
-
 def uncorrectable_mask(function: PciFunction) -> int:
     """Return the AER Uncorrectable Error Mask.
 
     :raise ValueError: extended configuration space was not read, or it has no AER.
     """
-    return _number(function, _place(function, _AER, extended=True) + 8)
+    return _number(function, _place(function, _AER) + 8)
 
 
 def unmasked(function: PciFunction) -> int:
@@ -80,12 +69,11 @@ def fatal_errors(kernel_log: str) -> tuple[tuple[str, int], ...]:
     return tuple((m[1], int(m[2], 16)) for m in _FATAL.finditer(kernel_log))
 
 
-def _place(function: PciFunction, cap_id: int, *, extended: bool) -> int:
+def _place(function: PciFunction, cap_id: int) -> int:
     for capability in function.capabilities:
-        if capability.id == cap_id and capability.extended is extended:
+        if capability.extended and capability.id == cap_id:
             return capability.offset
-    kind = "extended capability" if extended else "capability"
-    raise ValueError(f"{function.bdf} shows no {kind} {cap_id:#x}")
+    raise ValueError(f"{function.bdf} shows no extended capability {cap_id:#x}")
 
 
 def _number(function: PciFunction, at: int) -> int:

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from harness.errors import ParseError
 from harness.model.ap.errno import KernelError
-from harness.model.ap.id import Apqn
 from harness.model.ap.mask import ApMask
 from harness.model.ap.matrix import ApMatrix
 
-_BINDINGS = re.compile(r"(\d+)/(\d+)( \(complete\))?")
 _ADAPTER = re.compile(r"([0-9a-f]{2})\.")
 _DOMAIN = re.compile(r"\.([0-9a-f]{4})")
 _FULL_MASK = re.compile(r"0x[0-9a-f]{64}")
-_STATES = ("unassigned", "assigned", "in use")
-
-
-@dataclass(frozen=True, slots=True)
-class Bindings:
-    """``/sys/bus/ap/bindings``: queues with a driver, of how many."""
-
-    bound: int
-    queues: int
-    complete: bool
-    """All are bound and the bus was scanned once."""
 
 
 def read_mask(text: str) -> ApMask | None:
@@ -80,35 +66,3 @@ def read_ap_config(text: str) -> ApMatrix:
         return ApMatrix.config(text)
     except KernelError as error:
         raise ParseError("not three masks", text=text, where="ap_config") from error
-
-
-def read_status(text: str) -> str:
-    """Read ``status`` of a queue of vfio_ap: ``unassigned``, ``assigned`` or ``in use``.
-
-    :raise ParseError: it is something else.
-    """
-    if text.strip() not in _STATES:
-        raise ParseError("not the status of a queue", text=text, where="status")
-    return text.strip()
-
-
-def read_bindings(text: str) -> Bindings:
-    """Read ``bindings``.
-
-    :raise ParseError: it is not ``n/m``.
-    """
-    match = _BINDINGS.fullmatch(text.strip())
-    if match is None:
-        raise ParseError("not a count of bindings", text=text, where="bindings")
-    return Bindings(int(match[1]), int(match[2]), match[3] is not None)
-
-
-def read_queues(text: str) -> tuple[Apqn, ...]:
-    """Read names of queues from ``ls /sys/bus/ap/drivers/vfio_ap``; others are left out."""
-    found = []
-    for word in text.split():
-        try:
-            found.append(Apqn.parse(word))
-        except ValueError:
-            continue
-    return tuple(found)

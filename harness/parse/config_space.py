@@ -45,16 +45,6 @@ class ConfigSpace:
     complete: bool
     """False if only the 64 bytes that everybody may read were there."""
 
-    @property
-    def memory_enabled(self) -> bool:
-        """Say whether the function decodes memory (COMMAND bit 1)."""
-        return bool(self.command & 2)
-
-    @property
-    def io_enabled(self) -> bool:
-        """Say whether the function decodes ports (COMMAND bit 0)."""
-        return bool(self.command & 1)
-
 
 def parse_config(
     data: bytes, where: str = "config", *, allow_truncated: bool = False

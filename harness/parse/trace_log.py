@@ -19,13 +19,9 @@ What to know of the addresses:
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatchcase
-
-from harness.model.address import AddressRange
 
 _LINE = re.compile(
     r"(?:(?P<thread>\d+)@(?P<time>\d+\.\d{1,6}):"
@@ -185,88 +181,9 @@ def _value(key: str, text: str) -> int | str:
 def parse_trace_log(text: str) -> Iterator[TraceEvent]:
     """Yield the events of a whole log; other lines are passed over.
 
-    A last line without its end is read too; use `TraceReader` while QEMU still writes.
+    A last line without its end is read too.
     """
     for line in text.splitlines():
         event = parse_trace_line(line)
         if event is not None:
             yield event
-
-
-class TraceReader:
-    """Events from pieces of text that may end in the middle of a line."""
-
-    def __init__(self) -> None:
-        self._rest = ""
-
-    def feed(self, chunk: str) -> tuple[TraceEvent, ...]:
-        """Return the events that *chunk* completes."""
-        *lines, self._rest = (self._rest + chunk).split("\n")
-        return tuple(e for e in map(parse_trace_line, lines) if e is not None)
-
-    def finish(self) -> tuple[TraceEvent, ...]:
-        """Return the event on the last line if it has no end; the reader is empty after."""
-        rest, self._rest = self._rest, ""
-        event = parse_trace_line(rest)
-        return () if event is None else (event,)
-
-
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """Which events count: by name, by fields, by the address they touch."""
-
-    names: tuple[str, ...] = ("*",)
-    """Globs."""
-    fields: tuple[tuple[str, int | str], ...] = ()
-    """All must be equal."""
-    window: AddressRange | None = None
-    """Where the first byte touched must lie."""
-    key: str = "addr"
-    """Field that holds the address."""
-
-    @classmethod
-    def of(
-        cls,
-        *names: str,
-        window: AddressRange | None = None,
-        key: str = "addr",
-        **fields: int | str,
-    ) -> EventFilter:
-        """Build one: ``EventFilter.of("memory_region_ops_*", name="msix-table")``."""
-        return cls(names or ("*",), tuple(fields.items()), window, key)
-
-    def matches(self, event: TraceEvent) -> bool:
-        """Say whether *event* counts."""
-        if not any(fnmatchcase(event.name, name) for name in self.names):
-            return False
-        if any(event.fields.get(key) != value for key, value in self.fields):
-            return False
-        if self.window is None:
-            return True
-        address = event.fields.get(self.key)
-        return isinstance(address, int) and address in self.window
-
-
-class TraceCounter:
-    """Counts events as text comes in: all of them by name, and by filters that have labels."""
-
-    def __init__(self, filters: Mapping[str, EventFilter] | None = None) -> None:
-        self._reader = TraceReader()
-        self._filters = dict(filters or {})
-        self.by_name: Counter[str] = Counter()
-        self.by_label: Counter[str] = Counter(dict.fromkeys(self._filters, 0))
-
-    def feed(self, chunk: str) -> None:
-        """Count the events that *chunk* completes."""
-        self._count(self._reader.feed(chunk))
-
-    def finish(self) -> None:
-        """Count a last line that has no end."""
-        self._count(self._reader.finish())
-
-    def _count(self, events: tuple[TraceEvent, ...]) -> None:
-        for event in events:
-            self.by_name[event.name] += 1
-            for label, wanted in self._filters.items():
-                if wanted.matches(event):
-                    self.by_label[label] += 1

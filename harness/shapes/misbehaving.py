@@ -6,7 +6,6 @@ of its own to reach: enough for each fault of `harness.device.faults`.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -119,13 +118,6 @@ class Misbehaving:
     def stderr(self) -> str:
         """Return all that QEMU said so far."""
         return self._bench.stderr()
-
-    def in_background(self, work: object) -> threading.Thread:
-        """Do *work* (a callable) in a thread of its own, as a device's own engine would."""
-        assert callable(work)
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        return thread
 
     def quit(self) -> int:
         """End QEMU as a user would; return its exit status."""

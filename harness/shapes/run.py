@@ -20,8 +20,6 @@ CHUNK: Final = 48
 MOST_SHRUNK: Final = 3
 """Kinds of failure of one chunk that are shrunk, the first of each; others stay as they are."""
 
-Watch = Callable[["ChunkResult"], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:

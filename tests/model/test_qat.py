@@ -40,14 +40,6 @@ def test_missing_bits_are_those_that_must_be_masked_and_are_not(mask: int) -> No
     assert qat.unmasked(masked) == 0x0050_4000 & ~mask
 
 
-@pytest.mark.parametrize(("byte", "expected"), [(0x10, True), (0xEF, False)])
-def test_flr_is_bit_28_of_device_capabilities(byte: int, expected: bool) -> None:
-    config = bytearray(4096)
-    config[0x47] = byte
-
-    assert qat.has_flr(function(bytes(config), Capability(0x10, 0x40))) is expected
-
-
 def test_function_without_the_capability_is_no_answer() -> None:
     with pytest.raises(ValueError, match="shows no extended capability 0x1"):
         qat.unmasked(function())

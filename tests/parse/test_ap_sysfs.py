@@ -5,18 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ParseError
-from harness.model.ap.id import Apqn
 from harness.model.ap.mask import ApMask
 from harness.model.ap.matrix import ApMatrix
 from harness.parse.ap_sysfs import (
-    Bindings,
     read_ap_config,
-    read_bindings,
     read_control_domains,
     read_mask,
     read_matrix,
-    read_queues,
-    read_status,
 )
 
 some = st.builds(ApMask.of, st.sets(st.integers(0, 255), max_size=4))
@@ -57,21 +52,3 @@ def test_control_domains_are_digits() -> None:
 def test_ap_config_is_three_masks() -> None:
     with pytest.raises(ParseError, match="three masks"):
         read_ap_config("0x\n")
-
-
-@pytest.mark.parametrize("text", ["unassigned", "assigned", "in use"])
-def test_a_status_is_one_of_three(text: str) -> None:
-    assert read_status(f"{text}\n") == text
-    with pytest.raises(ParseError, match="status"):
-        read_status(f"not {text}")
-
-
-def test_bindings_are_counted() -> None:
-    assert read_bindings("11/12\n") == Bindings(11, 12, complete=False)
-    assert read_bindings("12/12 (complete)\n") == Bindings(12, 12, complete=True)
-    with pytest.raises(ParseError, match="bindings"):
-        read_bindings("many\n")
-
-
-def test_queues_are_listed_among_other_names() -> None:
-    assert read_queues("05.0004 05.00ab bind module uevent unbind") == (Apqn(5, 4), Apqn(5, 0xAB))

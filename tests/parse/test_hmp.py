@@ -7,87 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ParseError
-from harness.model.pci import Bdf, PciId
-from harness.model.pci_listing import QueryPciBar, QueryPciBridge
 from harness.parse.hmp import (
     HostForward,
     forwarded_port,
     parse_examine,
-    parse_info_pci,
-    parse_info_qtree,
     parse_info_usernet,
-    qtree_devices,
 )
-
-INFO_PCI = """\
-  Bus  0, device   0, function 0:
-    Host bridge: PCI device 8086:29c0
-      PCI subsystem 1af4:1100
-      id ""
-  Bus  0, device   2, function 0:
-    PCI bridge: PCI device 1b36:000c
-      IRQ 10, pin A
-      BUS 0.
-      secondary bus 1.
-      subordinate bus 1.
-      IO range [0xf000, 0x0fff]
-      memory range [0xfe800000, 0xfe9fffff]
-      prefetchable memory range [0xfff00000, 0x000fffff]
-      BAR0: 32 bit memory at 0xfebd1000 [0xfebd1fff]
-      id "rp1"
-  Bus  1, device   0, function 0:
-    Class 0264: PCI device 1b36:0010
-      PCI subsystem 1af4:1100
-      IRQ 11, pin A
-      BAR0: 64 bit memory at 0xfe800000 [0xfe803fff]
-      BAR6: 32 bit memory (not mapped)
-      id "nvme0"
-  Bus  0, device  31, function 2:
-    SATA controller: PCI device 8086:2922
-      BAR4: I/O at 0xc040 [0xc05f]
-      BAR5: 32 bit memory at 0xfebd2000 [0xfebd2fff]
-      BAR2: 64 bit prefetchable memory at 0xffffffffffffffff [0x0000000000003ffe].
-      id ""
-"""
-
-
-def test_info_pci_is_read_with_either_line_end() -> None:
-    functions = parse_info_pci(INFO_PCI)
-
-    assert functions == parse_info_pci(INFO_PCI.replace("\n", "\r\n"))
-    assert [str(f.bdf) for f in functions] == [
-        "0000:00:00.0",
-        "0000:00:02.0",
-        "0000:01:00.0",
-        "0000:00:1f.2",
-    ]
-
-
-def test_info_pci_function_has_ids_class_and_bars() -> None:
-    _, port, nvme, sata = parse_info_pci(INFO_PCI)
-
-    assert port.bridge == QueryPciBridge(0, 1, 1)
-    assert port.class_words == "PCI bridge"
-    assert nvme.id == PciId(0x1B36, 0x0010)
-    assert nvme.subsystem == PciId(0x1AF4, 0x1100)
-    assert (nvme.qdev_id, nvme.class_code, nvme.irq, nvme.pin) == ("nvme0", 0x0108, 11, 1)
-    assert nvme.bar(0) == QueryPciBar(0, True, 0xFE800000, 0x4000, is_64=True)
-    assert nvme.bar(6) == QueryPciBar(6, True)
-    assert sata.bar(4) == QueryPciBar(4, False, 0xC040, 0x20)
-    assert sata.bdf == Bdf(0, 0, 31, 2)
-
-
-def test_unmapped_bar_of_old_versions_has_no_address() -> None:
-    bar = parse_info_pci(INFO_PCI)[3].bar(2)
-
-    assert (bar.address, bar.size, bar.prefetchable) == (None, 0x4000, True)
-    with pytest.raises(ValueError, match="does not decode"):
-        _ = bar.range
-
-
-def test_function_without_ids_is_an_error() -> None:
-    with pytest.raises(ParseError):
-        parse_info_pci("  Bus  0, device   0, function 0:\n")
 
 
 def test_words_of_every_width() -> None:
@@ -169,50 +94,3 @@ def test_port_that_qemu_picked_is_found() -> None:
     assert forwarded_port(USERNET.replace("Hub", "VLAN"), 22, network="net1") == 45123
     with pytest.raises(ParseError, match="port 80"):
         forwarded_port(USERNET, 80)
-
-
-QTREE = """\
-bus: main-system-bus
-  type System
-  dev: hpet, id ""
-    gpio-in "" 2
-    timers = 3 (0x3)
-  dev: q35-pcihost, id ""
-    MCFG = -1 (0xffffffffffffffff)
-    bus: pcie.0
-      type PCIE
-      dev: vfio-pci, id "dut"
-        host = "0000:00:03.0"
-        type = 1
-        class Ethernet controller, addr 00:05.0, pci id 8086:10d3 (sub 8086:0000)
-      dev: pcie-root-port, id "rp1"
-        bus: rp1
-          type PCIE
-          dev: nvme, id "nvme0"
-            bus: nvme0
-              type nvme-bus
-  dev: fw_cfg_io, id ""
-"""
-
-
-def test_tree_of_devices_is_read() -> None:
-    root = parse_info_qtree(QTREE.replace("\n", "\r\n"))
-
-    assert (root.name, root.type) == ("main-system-bus", "System")
-    assert [d.driver for d in root.devices] == ["hpet", "q35-pcihost", "fw_cfg_io"]
-    (pcie,) = root.devices[1].buses
-    assert (pcie.name, pcie.type) == ("pcie.0", "PCIE")
-    assert [(d.driver, d.id) for d in qtree_devices(pcie)] == [
-        ("vfio-pci", "dut"),
-        ("pcie-root-port", "rp1"),
-        ("nvme", "nvme0"),
-    ]
-    assert pcie.devices[1].buses[0].devices[0].buses[0].type == "nvme-bus"
-
-
-@pytest.mark.parametrize(
-    "text", ["", '  dev: hpet, id ""\n', "bus: a\nbus: b\n", "bus: a\n  bus: b\n"]
-)
-def test_what_is_no_tree_is_an_error(text: str) -> None:
-    with pytest.raises(ParseError):
-        parse_info_qtree(text)

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.address import AddressRange
 from harness.parse.trace_log import (
     FORMATS,
-    EventFilter,
-    TraceCounter,
-    TraceEvent,
-    TraceReader,
     parse_trace_line,
     parse_trace_log,
 )
@@ -204,53 +199,6 @@ def test_unknown_event_gives_what_looks_like_fields() -> None:
 )
 def test_other_log_lines_are_no_events(line: str) -> None:
     assert parse_trace_line(line) is None
-
-
-def test_memory_region_events_are_counted_by_filter() -> None:
-    log = "".join(f"{name} {arguments}\n" for name, arguments, _ in SAMPLES)
-    counter = TraceCounter(
-        {
-            "table": EventFilter.of("memory_region_ops_*", name="msix-table"),
-            "bar": EventFilter.of("memory_region_ops_write", name="0000:00:03.0 BAR 0"),
-            "window": EventFilter.of("memory_region_*", window=AddressRange(0xFEBF0000, 0x1000)),
-            "iova": EventFilter.of(
-                "vtd_*", window=AddressRange(0xFFFFF000, 0x1000), key="iova", device=3
-            ),
-            "never": EventFilter.of("vfio_*", name="0000:99:00.0"),
-        }
-    )
-
-    counter.feed(log)
-
-    assert counter.by_label == {"table": 1, "bar": 1, "window": 2, "iova": 1, "never": 0}
-    assert counter.by_name["memory_region_ops_read"] == 2
-    assert sum(counter.by_name.values()) == len(SAMPLES)
-
-
-def test_last_line_counts_when_finished() -> None:
-    counter = TraceCounter()
-    counter.feed("vtd_dmar_enable enable 1\nvtd_dmar_enable en")
-    counter.feed("able 0")
-    assert counter.by_name["vtd_dmar_enable"] == 1
-
-    counter.finish()
-    counter.finish()
-
-    assert counter.by_name["vtd_dmar_enable"] == 2
-
-
-@given(st.lists(st.integers(0, 200), max_size=20))
-def test_cuts_do_not_change_what_is_read(cuts: list[int]) -> None:
-    log = "".join(f"{name} {arguments}\n" for name, arguments, _ in SAMPLES)
-    reader = TraceReader()
-    events: list[TraceEvent] = []
-    rest = log
-    for cut in cuts:
-        events += reader.feed(rest[:cut])
-        rest = rest[cut:]
-    events += reader.feed(rest)
-
-    assert events == list(parse_trace_log(log))
 
 
 @given(st.text())

@@ -132,10 +132,6 @@ class Seated:
         """Write 32 bits anywhere in its configuration space (ECAM)."""
         self.qtest.write(ecam(0, self.placed.slot) + offset, value)
 
-    def set_config(self, offset: int, value: int, width: int = 4) -> None:
-        """Write its configuration space, the first 256 bytes."""
-        self.qtest.run(self.placed.write(offset, value, width))
-
 
 @dataclass
 class NamedBench:
