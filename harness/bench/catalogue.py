@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from harness.bench.cold import cold
+from harness.bench.kernels import kernels
 from harness.bench.laboratory import Laboratory
 from harness.bench.memory import memory
 from harness.bench.model import Benchmark
@@ -37,6 +38,9 @@ def _alone(
 
 CATALOGUE: Mapping[str, Entry] = {
     "cold": Entry("cold boot of a virtual host to the first result of a command", _alone(cold)),
+    "kernels": Entry(
+        "cold boot by kernel: compiled here or Debian's (only when named)", _alone(kernels), False
+    ),
     "memory": Entry("private memory of idle hosts, bytes of states", _alone(memory)),
     "nested": Entry("from nothing to a verdict about a nested guest's nvme", _alone(nested)),
     "overhead": Entry("what the harness adds to a test and to a refusal", overhead),
