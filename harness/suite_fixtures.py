@@ -8,14 +8,14 @@
 ``attach``                the same, with one function assigned
 ``nested``                the resident nested guest with every test device assigned (shared)
 ``assigned``              one device of the resident guest; parametrised over all of them
-``kvm``                   says that the test is about KVM: skips where the host has none
-``nested_host``           the virtual host that the resident guest runs on
 ``another_host``          opens a virtual host with another IOMMU, or without
 ``zoo``                   a machine with firmware only that has one of each shape of device,
                           on a virtual host of its own
 ``firmware_only``         starts a machine without an operating system, devices assigned in a
                           special way; the resident guest goes first
 ========================  =======================================================================
+
+What a test may need of the host, and skip without, is in `harness.suite_needs`.
 
 Expensive things are made when a test first asks for them and live as long as their scope.
 """
@@ -28,13 +28,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import pytest
 
-from harness.errors import HostError, HostLacks, LaunchFailed, MissingDevice, QmpFailed
+from harness.errors import HostError, LaunchFailed, MissingDevice, QmpFailed
 from harness.guest.keys import RunKey, make_key
-from harness.host.accelerator import Accel
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import TEST_DEVICES, assigned_device, nested_spec
@@ -53,7 +52,6 @@ from harness.model.vfio.mapping import VfioOptions
 from harness.report.build_progress import build_progress
 from harness.report.rundir import RUN
 from harness.settings import SETTINGS
-from harness.testing import skip
 
 PARTS = pytest.StashKey[Parts]()
 WENT_WRONG = pytest.StashKey[bool]()
@@ -210,29 +208,6 @@ def host(parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]) 
 
 
 @pytest.fixture(scope="session")
-def virtual_host(host: Host) -> VirtualHost:
-    """The host, for tests that need the lab's side of it too."""
-    if not isinstance(host, VirtualHost):
-        skip("looks at the lab's QEMU", enabled_by="--host virtual")
-    return host
-
-
-@pytest.fixture
-def kvm(host: Host) -> None:
-    """KVM runs the machines of the host."""
-    if host.accelerator.accel is not Accel.KVM:
-        needs_kvm(host, "the test")
-
-
-def needs_kvm(host: Host, what: str) -> NoReturn:
-    """Skip the test, because *what* needs KVM on the host."""
-    skip(
-        f"{what} needs KVM on the host ({host.accelerator.reason})",
-        enabled_by="a host with a working /dev/kvm",
-    )
-
-
-@pytest.fixture(scope="session")
 def another_host(
     parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
 ) -> AnotherHost:
@@ -297,17 +272,6 @@ def nested(resident: Resident, evidence: Path, request: pytest.FixtureRequest) -
     yield guest
     if request.node.stash.get(WENT_WRONG, False):
         resident.end(guest)
-
-
-@pytest.fixture
-def nested_host(nested: Nested) -> VirtualHost:
-    """The host of the resident guest, for tests that need the lab's side of it too.
-
-    Not always ``host``: where hosts are saved, the resident guest has one of its own.
-    """
-    if not isinstance(nested.host, VirtualHost):
-        skip("looks at the lab's QEMU", enabled_by="--host virtual")
-    return nested.host
 
 
 @pytest.fixture
@@ -472,18 +436,6 @@ def assigned(request: pytest.FixtureRequest, nested: Nested) -> Assigned:
     """
     name: str = request.param
     return nested.assigned[name]
-
-
-@contextlib.contextmanager
-def skipping_what_the_host_lacks() -> Iterator[None]:
-    """Turn "this host has no such device" and "it has no IOMMU" into a skip with that reason.
-
-    On a virtual host neither can hide a broken lab: see `device_names`.
-    """
-    try:
-        yield
-    except HostLacks as lack:
-        pytest.skip(f"{lack.summary}: {lack.hint}")
 
 
 @pytest.fixture

@@ -18,10 +18,8 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     firmware_only,
     free,
     host,
-    kvm,
     launch,
     nested,
-    nested_host,
     never_read,
     parts,
     refusal,
@@ -29,10 +27,15 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
     resident,
     run_key,
     shared_evidence,
-    skipping_what_the_host_lacks,
     subject_of,
-    virtual_host,
     zoo,
+)
+from harness.suite_needs import (  # noqa: F401
+    kvm,
+    lab_parts,
+    nested_host,
+    skipping_what_the_host_lacks,
+    virtual_host,
 )
 from harness.suite_order import in_good_order, shared_by
 from harness.suite_repeat import repeat_what_the_lab_broke

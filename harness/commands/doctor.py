@@ -21,7 +21,7 @@ from harness.model.rule import Rule, RuleState, state_of
 from harness.rules import load_rules
 from harness.settings import Settings, find_file, load_settings
 
-LAB = frozenset({"virtual_host", "nested_host"})
+LAB = frozenset({"virtual_host", "nested_host", "lab_parts"})
 DEVICES = frozenset({"resident", "device_names"})
 """Fixtures that tell what a test needs; those that build on them bring them along."""
 
@@ -94,7 +94,7 @@ def _fingerprint(places: Places) -> str:
     digest = hashlib.sha256(" ".join(TEST_DEVICES).encode())
     here = places.root / "harness"
     trees = [places.suites, *([places.tests] if places.tests else [])]
-    files = [*(path for tree in trees for path in tree.rglob("*.py")), here / "suite_fixtures.py"]
+    files = [*(path for tree in trees for path in tree.rglob("*.py")), *here.glob("suite_*.py")]
     judges = (here / "commands/doctor.py", here / "model/rule.py")
     for path in sorted([*files, *(here / "rules").glob("*.toml"), *judges]):
         status = path.stat()

@@ -31,7 +31,7 @@ from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.expected import Irqchip
 from harness.model.vtd.refusals import AssignmentRefusal, RefusalCase
 from harness.parse.dmesg import iommu_boot
-from harness.suite_fixtures import needs_kvm
+from harness.suite_needs import needs_kvm
 from harness.testing import skip
 
 Observe = Callable[[VtdConfig], Observed]

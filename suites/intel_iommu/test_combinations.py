@@ -28,7 +28,7 @@ from harness.model.vtd.combined import (
 )
 from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.expected import Irqchip
-from harness.suite_fixtures import needs_kvm
+from harness.suite_needs import needs_kvm
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import Observe, OutcomeOf
 from suites.intel_iommu.test_registers import registers

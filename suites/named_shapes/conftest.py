@@ -37,7 +37,6 @@ from harness.model.vfio.mapping import VfioOptions
 from harness.shapes.builds import first_with_vfio_user
 from harness.shapes.named.bench import Guest, NamedBench, named_bench
 from harness.shapes.named.catalogue import NAMED
-from harness.testing import skip
 
 SERVED = "device modelled (vfio-user), QEMU real"
 BEHIND_LINUX = "device modelled (vfio-user), host kernel and QEMU real"
@@ -155,16 +154,14 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def shape_host(
-    parts: Parts, run_key: RunKey, shared_evidence: SharedEvidence
+    lab_parts: Parts, run_key: RunKey, shared_evidence: SharedEvidence
 ) -> Iterator[Prepared]:
     """The virtual host with all of `PLAIN`, `SPECIAL` and `ATI_VGA`, and `SPARE`."""
-    if parts.settings.host != "virtual":
-        skip("its machines run on this computer", enabled_by="--host virtual")
     chosen = {**PLAIN, **SPECIAL, **ATI_VGA, SPARE: (SPARE, VfioOptions())}
     shapes = {name: NAMED[shape] for name, (shape, _) in chosen.items()}
     place = shared_evidence("shape-host")
     with contextlib.closing(
-        open_shape_host(parts_with_devices(parts), shapes, key=run_key, evidence=place)
+        open_shape_host(parts_with_devices(lab_parts), shapes, key=run_key, evidence=place)
     ) as there:
         mark = there.host.kernel_log_mark()
         for name in (SPARE, "qat-vf"):

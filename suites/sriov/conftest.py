@@ -29,7 +29,6 @@ from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.lab.sriov_stage import SriovStage, open_igb_stage, open_nvme_stage
 from harness.model.pci import Bdf, PciFunction
-from harness.testing import skip
 
 ARI, SRIOV = 0x0E, 0x10
 """Extended capability ids (PCIe 6.0, 7.8.8 and 9.3.3)."""
@@ -56,25 +55,21 @@ class Family:
 
 @pytest.fixture(scope="session")
 def stage(
-    parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+    lab_parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
 ) -> Iterator[SriovStage]:
     """A virtual host with an igb, a peer on its wire, and a guest."""
-    if parts.settings.host != "virtual":
-        skip("the other end of the wire is the lab's", enabled_by="--host virtual")
     evidence = shared_evidence("sriov-igb")
-    with contextlib.closing(open_igb_stage(parts, key=run_key, evidence=evidence)) as opened:
+    with contextlib.closing(open_igb_stage(lab_parts, key=run_key, evidence=evidence)) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def nvme_stage(
-    parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+    lab_parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
 ) -> Iterator[SriovStage]:
     """A virtual host with an nvme family, its disk, and a guest."""
-    if parts.settings.host != "virtual":
-        skip("its disk is read by the lab", enabled_by="--host virtual")
     evidence = shared_evidence("sriov-nvme")
-    with contextlib.closing(open_nvme_stage(parts, key=run_key, evidence=evidence)) as opened:
+    with contextlib.closing(open_nvme_stage(lab_parts, key=run_key, evidence=evidence)) as opened:
         yield opened
 
 

@@ -96,11 +96,9 @@ class Cold:
 
 
 @pytest.fixture(scope="package")
-def device_parts(parts: Parts) -> Parts:
+def device_parts(lab_parts: Parts) -> Parts:
     """The parts of this run, with a QEMU that has vfio-user-pci for the machines here."""
-    if parts.settings.host != "virtual":
-        skip("its machines run on this computer", enabled_by="--host virtual")
-    return parts_with_devices(parts)
+    return parts_with_devices(lab_parts)
 
 
 @pytest.fixture(autouse=True)
