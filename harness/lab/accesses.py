@@ -19,6 +19,13 @@ READ_EVENTS = (
     "vfio_quirk_*",
 )
 """Trace events that tell which path served a read (TRP-07)."""
+WRITE_EVENTS = (
+    "memory_region_ops_write",
+    "memory_region_ram_device_write",
+    "vfio_region_write",
+    "vfio_quirk_*",
+)
+"""The same for a write; nobody writes to a ROM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,8 @@ class Accesses:
     value: str
     counters: Mapping[str, int] = field(default_factory=dict)
     """Growth of every counter of KVM (``query-stats``); empty where KVM does not run it."""
+    verb: str = "reads"
+    """What they were: reads or writes."""
 
     @property
     def served_by(self) -> TrapClass:
@@ -44,7 +53,7 @@ class Accesses:
         """Return the counts in one line."""
         events = ", ".join(f"{name} {n}" for name, n in sorted(self.events.items())) or "none"
         return (
-            f"{self.count} reads at {self.where}: trace events {events}; "
+            f"{self.count} {self.verb} at {self.where}: trace events {events}; "
             f"mmio exits {'not counted' if self.exits is None else self.exits}; "
             f"served by {self.served_by.value}"
         )

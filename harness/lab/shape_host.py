@@ -26,7 +26,7 @@ from harness.guest.keys import RunKey
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import nested_spec
-from harness.lab.accesses import Accesses, counting
+from harness.lab.accesses import WRITE_EVENTS, Accesses, counting
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import open_virtual
 from harness.lab.nested import properties_of
@@ -97,7 +97,7 @@ class ShapeMachine:
 
     @cached_property
     def reader(self) -> BareReader:
-        """Its vCPU, which reads what it is told."""
+        """Its vCPU, which reads and writes what it is told."""
         return BareReader(self.machine, self.qtest)
 
     def reads(self, where: str, *addresses: int, count: int = 50) -> Accesses:
@@ -114,6 +114,19 @@ class ShapeMachine:
             values = [self.reader.read(address, count) for address in addresses]
         total = count * len(addresses)
         return Accesses(where, total, counts.events, counts.exits, f"{values[-1]:#x}")
+
+    def writes(self, where: str, value: int, *addresses: int, count: int = 50) -> Accesses:
+        """Let the vCPU write *value* to words *count* times each, and count what happens.
+
+        As with `reads`, the first time is not counted, and the counts are of all together.
+        """
+        for address in addresses:
+            self.reader.write(address, value)
+        with counting(self.machine, *WRITE_EVENTS) as counts:
+            for address in addresses:
+                self.reader.write(address, value, count)
+        total = count * len(addresses)
+        return Accesses(where, total, counts.events, counts.exits, f"{value:#x}", verb="writes")
 
 
 @dataclass

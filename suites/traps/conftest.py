@@ -15,8 +15,12 @@ from harness.lab.shape_host import ShapeHost, ShapeMachine
 from harness.lab.zoo import open_bare_zoo
 from harness.model.vfio.mapping import VfioOptions
 
-ACCELERATORS = {"host": "", "tcg": "tcg"}
-"""Values of ``-accel``, empty for what machines of the host use."""
+KINDS = {
+    "host": ("", VfioOptions()),
+    "tcg": ("tcg", VfioOptions()),
+    "unmapped": ("", VfioOptions(no_mmap=True)),
+}
+"""Values of ``-accel``, empty for what machines of the host use, and options of the devices."""
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +43,9 @@ def bare_zoo(
     shared_evidence: Callable[[str], Path],
     request: pytest.FixtureRequest,
 ) -> Iterator[ShapeMachine]:
-    """A machine that has them all, run as the parameter says; its vCPU reads what it is told."""
+    """A machine that has them all, of a kind of `KINDS`; its vCPU reads and writes."""
     place = shared_evidence(f"bare-zoo-{request.param}")
-    each = dict.fromkeys(zoo_host.slots, VfioOptions())
-    with zoo_host.machine(each, evidence=place, accel=ACCELERATORS[request.param]) as machine:
+    accel, options = KINDS[request.param]
+    each = dict.fromkeys(zoo_host.slots, options)
+    with zoo_host.machine(each, evidence=place, accel=accel) as machine:
         yield machine

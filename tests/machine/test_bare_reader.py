@@ -1,4 +1,4 @@
-"""The firmware that reads what it is told: its image, and how it is given work."""
+"""The firmware that reads and writes what it is told: its image, and how it is given work."""
 
 from __future__ import annotations
 
@@ -88,7 +88,22 @@ def test_vcpu_runs_while_there_is_work() -> None:
     assert bare.read(0xE0000000, 50) == 0x1234
 
     assert machine.said == ["cont", "stop"]
-    assert qtest.commands == ["writel 0x7000 0xe0000000", "writel 0x7004 0x32"]
+    given = ["writel 0x7000 0xe0000000", "writel 0x700c 0x0", "writel 0x7004 0x32"]
+    assert qtest.commands == given
+
+
+def test_what_to_write_is_there_before_the_count_is() -> None:
+    bare, machine, qtest = reader(polls=2)
+
+    bare.write(0xE0000000, 0xAB, 50)
+
+    assert machine.said == ["cont", "stop"]
+    assert qtest.commands == [
+        "writel 0x7000 0xe0000000",
+        "writel 0x7008 0xab",
+        "writel 0x700c 0x1",
+        "writel 0x7004 0x32",
+    ]
 
 
 def test_vcpu_that_does_not_answer_is_stopped_and_told_of() -> None:
