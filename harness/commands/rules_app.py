@@ -52,5 +52,5 @@ def rules(
     from rich.console import Console
 
     Console().print(view.as_table(covered, found))
-    lines = [*view.reasons_lines(covered), *run_lines(found), view.counts_line(covered)]
+    lines = [*view.reasons_lines(covered, found), *run_lines(found), view.counts_line(covered)]
     print("\n".join(lines))

@@ -32,15 +32,19 @@ def as_table(covered: Iterable[Coverage], found: Comparison) -> Table:
     return table
 
 
-def reasons_lines(covered: Iterable[Coverage]) -> Iterator[str]:
+def reasons_lines(covered: Iterable[Coverage], found: Comparison) -> Iterator[str]:
     """Yield what would enable the rules that are not executed, or what went wrong with them.
 
     Rules with the same state and reasons come together.
+
+    :param found: the runs that count; which of them said so is told if there are several.
     """
-    alike: dict[tuple[RuleState, tuple[str, ...]], list[str]] = {}
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for one in covered:
+        where = " ".join(_names(one, found)) if len(found.runs) > 1 else ""
+        state = f"{one.state} in {where}" if where else str(one.state)
         if one.reasons:
-            alike.setdefault((one.state, one.reasons), []).append(one.rule.id)
+            alike.setdefault((state, one.reasons), []).append(one.rule.id)
     for (state, reasons), ids in alike.items():
         yield f"{' '.join(ids)} ({state})"
         yield from (f"  {reason}" for reason in reasons[:TOLD])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -63,13 +64,19 @@ def test_with_several_it_says_which_gave_the_verdict() -> None:
 
 
 def test_rules_that_are_not_executed_say_why() -> None:
-    assert list(reasons_lines([EXECUTED, SKIPPED, UNCOVERED, SKIPPED])) == [
-        "MAP-02 MAP-02 (skipped)",
+    assert list(reasons_lines([EXECUTED, SKIPPED, UNCOVERED, SKIPPED], runs(2))) == [
+        "MAP-02 MAP-02 (skipped in A B)",
         "  no igb",
         "  b",
         "  c",
         "  and 1 more reasons: trapline rules MAP-02 --json has all",
     ]
+
+
+def test_with_one_run_the_reasons_do_not_say_which() -> None:
+    once = replace(SKIPPED, runs=(0,))
+
+    assert next(reasons_lines([once], runs(1))) == "MAP-02 (skipped)"
 
 
 def test_a_rule_without_verdict_has_no_run() -> None:
