@@ -8,7 +8,7 @@ order, and nothing else happens. Up in half a second, on any host. The time of t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -76,12 +76,17 @@ class Bare:
         """Return the configuration space of what is in *slot* of the root bus."""
         return Registers(self.qtest, slot)
 
-    def program(self, slot: int, bars: Sequence[Bar]) -> dict[int, int]:
+    def program(
+        self, slot: int, bars: Sequence[Bar], *, at: Mapping[int, int] | None = None
+    ) -> dict[int, int]:
         """Write *bars* of the function in *slot*, and switch it on, as firmware would.
 
+        Each time they go to a place where nothing was before.
+
+        :param at: addresses that are wished for, by BAR.
         :return: address of each BAR.
         """
-        placed = self._space.place(slot, bars)
+        placed = self._space.place(slot, bars, at=at)
         self.qtest.run(placed.commands())
         return dict(placed.addresses)
 

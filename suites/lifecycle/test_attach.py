@@ -291,6 +291,27 @@ def test_bars_that_nobody_owns_are_noticed(assigned: Assigned) -> None:
         check_gone("nvme", windows_of(assigned), orphaned)
 
 
+def check_mapped(assigned: Assigned, found: MemoryMap) -> None:
+    """Each row of each BAR is what device, kernel and options imply."""
+    expected = assigned.expectation()
+    assert not expected.compare(found), expected.explain(found)
+
+
+@only("nvme")
+@pytest.mark.full
+@pytest.mark.rule("LIF-20", "MAP-28")
+@pytest.mark.negative_control("LIF-20", "MAP-28")
+@pytest.mark.usefixtures("never_read")
+def test_replugged_device_is_mapped_again(assigned: Assigned) -> None:
+    """What left and came back is in the map again, byte for byte, where the guest put it."""
+    with assigned.unplugged():
+        without = assigned.memory_map()
+
+    check_mapped(assigned, assigned.memory_map())
+    with must_fail():
+        check_mapped(assigned, without)
+
+
 def check_accepted(said: str) -> None:
     """QEMU started."""
     assert not said, said
