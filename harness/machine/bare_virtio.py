@@ -98,6 +98,11 @@ class BareVirtio:
         self._write(0x14, _ACKNOWLEDGE | _DRIVER | _FEATURES_OK | _DRIVER_OK, 1)
         return Started(offered, self._read(0x14, 1))
 
+    def stop(self) -> None:
+        """Reset the device: vhost lets go of it."""
+        self._write(0x14, 0, 1)
+        self._read(0x14, 1)
+
     def notify(self, queue: int) -> None:
         """Tell the device that *queue* has something new (virtio 1.3, 4.1.4.4)."""
         place, capability = self._find(_NOTIFY)

@@ -36,6 +36,7 @@ from harness.machine.bare_virtio import (
 )
 from harness.machine.bare_vtd import BareVtd
 from harness.machine.command import Device, MachineSpec
+from harness.machine.machine import Machine
 from harness.machine.outcome import Outcome, outcome_of_doing
 from harness.machine.vtd import enable_translation, traced
 from harness.model.pci import Bdf
@@ -225,55 +226,76 @@ def ask_twice(
         return answered[key]
 
     def look(talk: Dialogue, forget: Forget, ats: bool, platform: bool) -> Answers:
-        able(host, talk)
         talk = talk.apart(next(numbers))
-        options = arguments(
-            "intel-iommu", {"device-iotlb": ats, "aw-bits": 48}, properties_of(host)
-        )
-        spec = vhost_spec(
-            host, Device("intel-iommu", "iommu", options=options), talk.device(platform=platform)
-        )
-        words = [word for event in (MISS, TRANSLATE, INVALIDATE) for word in ("-trace", event)]
-        machine = launch(with_qtest(spec.saying(*talk.extra, *words)))
+        machine = launch(talk_spec(able(host, talk), talk, ats=ats, platform=platform))
         if talk.prepare:
             host.run(talk.prepare)
-        shift = SHIFT if platform else 0
-        with contextlib.closing(connect(machine)) as qtest:
-            machine.qmp.execute("cont")
-            unit = BareVtd(qtest, _TABLES)
-            unit.attach(VSOCK, device_tlb=ats)
-            unit.map(RINGS, RINGS + SHIFT, RING_PAGES)
-            unit.map(RX_BUFFER, RX_BUFFER + SHIFT)
-            unit.map(TX_BUFFER, TX_BUFFER + SHIFT)
-            unit.enable()
-            driver = BareVirtio(BarePci(qtest, Q35), PORT, VSOCK)
-            if ats:
-                driver.enable_ats()
-            started = driver.start(VERSION_1 | ACCESS_PLATFORM)
-            receive, send = (driver.queue(n, lambda at: at + shift) for n in (0, 1))
-
-            def answer(number: int) -> Lies:
-                request, length = talk.request(number), len(talk.answer(number))
-                qtest.put(TX_BUFFER + shift, request)
-                receive.offer(RX_BUFFER, 0x1000, writable=True)
-                send.offer(TX_BUFFER, len(request), writable=False)
-                wait_until(
-                    f"{talk.driver} answers request {number}", lambda: receive.returned,
-                    timeout=30, guards=(machine.check,),
-                )  # fmt: skip
-                return {
-                    name: qtest.get(place + talk.skipped, length) for name, place in PLACES.items()
-                }
-
-            first = answer(0)
-            unit.map(RX_BUFFER, MOVED)
-            if forget is not Forget.NOTHING:
-                unit.invalidate(RX_BUFFER)
-            if forget is Forget.DEVICE:
-                unit.invalidate_device(VSOCK, RX_BUFFER)
-            return Answers(talk, started, first, answer(1), traced(machine))
+        return answers_of(machine, talk, forget, ats=ats, platform=platform)
 
     return ask
+
+
+def talk_spec(host: Host, talk: Dialogue, *, ats: bool, platform: bool) -> MachineSpec:
+    """Return the machine of `answers_of`."""
+    options = arguments("intel-iommu", {"device-iotlb": ats, "aw-bits": 48}, properties_of(host))
+    iommu = Device("intel-iommu", "iommu", options=options)
+    words = [word for event in (MISS, TRANSLATE, INVALIDATE) for word in ("-trace", event)]
+    spec = vhost_spec(host, iommu, talk.device(platform=platform))
+    return with_qtest(spec.saying(*talk.extra, *words))
+
+
+def answers_of(
+    machine: Machine,
+    talk: Dialogue,
+    forget: Forget,
+    *,
+    ats: bool,
+    platform: bool,
+    stop: bool = True,
+) -> Answers:
+    """Set up the unit and the device of *machine*, and ask twice; see `AskTwice`.
+
+    :param stop: the driver stops the device then. One that runs may stay on the host when its
+        machine ends (docs/findings/vhost-stays-open.md).
+    """
+    shift = SHIFT if platform else 0
+    with contextlib.closing(connect(machine)) as qtest:
+        machine.qmp.execute("cont")
+        unit = BareVtd(qtest, _TABLES)
+        unit.attach(VSOCK, device_tlb=ats)
+        unit.map(RINGS, RINGS + SHIFT, RING_PAGES)
+        unit.map(RX_BUFFER, RX_BUFFER + SHIFT)
+        unit.map(TX_BUFFER, TX_BUFFER + SHIFT)
+        unit.enable()
+        driver = BareVirtio(BarePci(qtest, Q35), PORT, VSOCK)
+        if ats:
+            driver.enable_ats()
+        started = driver.start(VERSION_1 | ACCESS_PLATFORM)
+        receive, send = (driver.queue(n, lambda at: at + shift) for n in (0, 1))
+
+        def answer(number: int) -> Lies:
+            request, length = talk.request(number), len(talk.answer(number))
+            qtest.put(TX_BUFFER + shift, request)
+            receive.offer(RX_BUFFER, 0x1000, writable=True)
+            send.offer(TX_BUFFER, len(request), writable=False)
+            wait_until(
+                f"{talk.driver} answers request {number}", lambda: receive.returned,
+                timeout=30, guards=(machine.check,),
+            )  # fmt: skip
+            return {
+                name: qtest.get(place + talk.skipped, length) for name, place in PLACES.items()
+            }
+
+        first = answer(0)
+        unit.map(RX_BUFFER, MOVED)
+        if forget is not Forget.NOTHING:
+            unit.invalidate(RX_BUFFER)
+        if forget is Forget.DEVICE:
+            unit.invalidate_device(VSOCK, RX_BUFFER)
+        second = answer(1)
+        if stop:
+            driver.stop()
+        return Answers(talk, started, first, second, traced(machine))
 
 
 # -- a guest ------------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ _KNOWN: Final = 32
 
 _NET_HEADER: Final = 12
 """Bytes before a frame (virtio 1.3, 5.1.6)."""
-_TAP: Final = "trapline0"
 _OURS, _THEIRS = bytes.fromhex("525400000007"), bytes.fromhex("525400000001")
 _ARP: Final = struct.Struct(">6s6sHHHBBH6s4s6s4s")
-_NETWORK: Final = bytes([192, 0, 2])
+_KIND: Final = (0x0806, 1, 0x0800, 6, 4)
+"""Ethernet's type for ARP, then hardware and protocol, and how long their addresses are."""
+_NETWORK: Final = "192.0.2"
 """For documentation (RFC 5737)."""
 
 
@@ -55,9 +56,9 @@ class Dialogue:
     by_number: Callable[[int], Dialogue] | None = None
 
     def apart(self, number: int) -> Dialogue:
-        """Return the same, told apart from others on the host where it has a name there.
+        """Return the same, told apart from others that were on the host.
 
-        A CID may stay in use for a while after its QEMU is gone (seen with QEMU 11.1).
+        It may stay there when its QEMU is gone: docs/findings/vhost-stays-open.md.
         """
         return self.by_number(number) if self.by_number else self
 
@@ -86,30 +87,40 @@ def vsock_talk(cid: int) -> Dialogue:
     )
 
 
-def _arp(number: int, *, reply: bool) -> bytes:
-    """Return a frame: we, at one of ten addresses, ask for that of the tap; or what it says."""
-    we, they = (_OURS, _NETWORK + bytes([10 + number])), (_THEIRS, _NETWORK + b"\1")
-    if reply:
-        return _ARP.pack(_OURS, _THEIRS, 0x0806, 1, 0x0800, 6, 4, 2, *they, *we)
-    asked = (bytes(6), they[1])
-    return _ARP.pack(b"\xff" * 6, _OURS, 0x0806, 1, 0x0800, 6, 4, 1, *we, *asked)
+def net_talk(place: int) -> Dialogue:
+    """Return the one with vhost-net, on tap *place* of sixteen, each with a network of its own."""
+    tap, first = f"trapline{place}", 16 * place
+
+    def arp(number: int, *, reply: bool) -> bytes:
+        """Return a frame: we, at one of ten addresses, ask for that of the tap; or its answer."""
+        we, they = (_address(first + 2 + number), _address(first + 1))
+        if reply:
+            return _ARP.pack(_OURS, _THEIRS, *_KIND, 2, _THEIRS, they, _OURS, we)
+        return _ARP.pack(b"\xff" * 6, _OURS, *_KIND, 1, _OURS, we, bytes(6), they)
+
+    return Dialogue(
+        "net",
+        "virtio-net-pci",
+        "/dev/vhost-net",
+        ("vhost_net", "tun"),
+        lambda number: bytes(_NET_HEADER) + arp(number, reply=False),
+        lambda number: arp(number, reply=True),
+        skipped=_NET_HEADER,
+        options={"netdev": "tap", "romfile": "", "mac": _OURS.hex(":")},
+        extra=("-netdev", f"tap,id=tap,ifname={tap},script=no,downscript=no,vhost=on"),
+        # Nobody else may send there: frames that nobody asked for would take the buffer.
+        prepare=f"""
+            echo 1 > /proc/sys/net/ipv6/conf/{tap}/disable_ipv6 2>/dev/null || :
+            ip link set {tap} address {_THEIRS.hex(":")} &&
+            ip addr add {_NETWORK}.{first + 1}/28 dev {tap} && ip link set {tap} up""",
+        by_number=lambda number: net_talk(number % 16),
+    )
+
+
+def _address(last: int) -> bytes:
+    return bytes(map(int, _NETWORK.split("."))) + bytes([last])
 
 
 VSOCK_TALK: Final = vsock_talk(_GUEST_CID)
-NET_TALK: Final = Dialogue(
-    "net",
-    "virtio-net-pci",
-    "/dev/vhost-net",
-    ("vhost_net", "tun"),
-    lambda number: bytes(_NET_HEADER) + _arp(number, reply=False),
-    lambda number: _arp(number, reply=True),
-    skipped=_NET_HEADER,
-    options={"netdev": "tap", "romfile": "", "mac": _OURS.hex(":")},
-    extra=("-netdev", f"tap,id=tap,ifname={_TAP},script=no,downscript=no,vhost=on"),
-    # Nobody else may send there: frames that nobody asked for would take the buffer.
-    prepare=f"""
-        echo 1 > /proc/sys/net/ipv6/conf/{_TAP}/disable_ipv6 2>/dev/null || :
-        ip link set {_TAP} address {_THEIRS.hex(":")} && ip addr add 192.0.2.1/24 dev {_TAP} &&
-        ip link set {_TAP} up""",
-)
+NET_TALK: Final = net_talk(0)
 TALKS: Final = {talk.name: talk for talk in (VSOCK_TALK, NET_TALK)}
