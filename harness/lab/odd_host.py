@@ -3,6 +3,8 @@
 - Two functions in one slot (`LEFT`, `RIGHT`), each in an IOMMU group of its own, without a reset
   of their own: what resets one resets both.
 - An nvme that makes virtual functions, and whose driver leaves them when it goes.
+- Network cards (e1000e) without a function level reset, which a change of the power state resets,
+  as they say: one on the root bus, which nobody can reset, one alone on a bus, two in one slot.
 - Integrated graphics by its ids (`IGD`), without anything that a real one has besides.
 
 Twins and graphics are devices in Python; they are on the kernel's way (`harness.lab.shape_host`).
@@ -10,6 +12,7 @@ Twins and graphics are devices in Python; they are on the kernel's way (`harness
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +26,7 @@ from harness.lab.hosts import open_virtual
 from harness.lab.parts import Parts
 from harness.lab.vfio_user import DRIVER, parts_with_devices
 from harness.machine.command import Device
-from harness.model.pci import BarKind, PciFunction, PciId
+from harness.model.pci import BarKind, Bdf, PciFunction, PciId
 from harness.shapes.named.catalogue import KIB, NAMED, NETWORK, NamedShape, whole
 from harness.step import step
 
@@ -47,6 +50,11 @@ def _twin(name: str, device: int) -> NamedShape:
 LEFT: Final = _twin("left", 0)
 RIGHT: Final = _twin("right", 1)
 IGD: Final = NAMED["igd-9"]
+CARD: Final = PciId(0x8086, 0x10D3)
+_ROOT_SLOT: Final = 0x11
+_SLOW: Final = {"slow0": 0x12, "slow1": 0x13}
+"""Ports, and their slots, of which Linux does not want to hear that their link is active after a
+reset of their bus: others never say so (docs/findings/port-link-never-active.md)."""
 
 
 @dataclass
@@ -65,6 +73,29 @@ class OddHost:
     def graphics(self) -> PciFunction:
         """The integrated graphics."""
         return self.host.find_one(IGD.id)
+
+    @property
+    def lone_card(self) -> PciFunction:
+        """The network card on the root bus."""
+        return self.host.function(Bdf(0, 0, _ROOT_SLOT, 0))
+
+    @property
+    def single_card(self) -> PciFunction:
+        """The network card that is alone on its bus."""
+        (found,) = self._cards(1)
+        return found
+
+    @property
+    def cards(self) -> tuple[PciFunction, PciFunction]:
+        """The two network cards of one slot."""
+        left, right = self._cards(2)
+        return left, right
+
+    def _cards(self, together: int) -> list[PciFunction]:
+        """Return the network cards behind ports of which as many share a bus."""
+        there = [card for card in self.host.find(CARD) if card.bdf.bus]
+        buses = Counter(card.bdf.bus for card in there)
+        return [card for card in there if buses[card.bdf.bus] == together]
 
     @property
     def many(self) -> PciFunction:
@@ -92,6 +123,13 @@ def open_odd_host(parts: Parts, *, key: RunKey, evidence: Path) -> OddHost:
             seat(LEFT, "rp0", "0.0", multifunction=True),
             seat(RIGHT, "rp0", "0.1"),
             seat(IGD, "pcie.0", "0x10"),
+            Device("e1000e", "lone", "pcie.0", f"{_ROOT_SLOT:#x}", {"romfile": ""}),
+            *(Device("pcie-root-port", name, "pcie.0", f"{slot:#x}",
+                     {"chassis": slot, "slot": slot, "x-speed": "2_5"})
+              for name, slot in _SLOW.items()),
+            Device("e1000e", "single", "slow0", "0", {"romfile": ""}),
+            Device("e1000e", "card0", "slow1", "0.0", {"romfile": "", "multifunction": True}),
+            Device("e1000e", "card1", "slow1", "0.1", {"romfile": ""}),
             Device("nvme-subsys", "family"),
             # The smallest numbers that work.
             Device("nvme", "many", "rp1", "0", {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -11,9 +11,12 @@ from typing import Protocol
 import pytest
 
 from harness.errors import QmpFailed
+from harness.guest.keys import RunKey
 from harness.host.host import Host
 from harness.host.virtual_spec import nested_spec
 from harness.lab.bare import Bare, bare_machine
+from harness.lab.odd_host import OddHost, open_odd_host
+from harness.lab.parts import Parts
 from harness.machine.command import Device, MachineSpec
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
@@ -66,6 +69,36 @@ def bare(host: Host, evidence: Path) -> Iterator[StartBare]:
             return stack.enter_context(
                 bare_machine(host, *devices, evidence=place, name=name, iommu=iommu, words=words)
             )
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def odd(
+    lab_parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
+) -> Iterator[OddHost]:
+    """A virtual host with functions that no usual one has."""
+    place = shared_evidence("odd-host")
+    with closing(open_odd_host(lab_parts, key=run_key, evidence=place)) as opened:
+        yield opened
+
+
+class StartOdd(Protocol):
+    """Starts a machine on the odd host; see `assign`."""
+
+    def __call__(self, *devices: Device, name: str = "bare") -> Bare:
+        """Return it."""
+
+
+@pytest.fixture
+def assign(odd: OddHost, evidence: Path) -> Iterator[StartOdd]:
+    """Start a machine that executes nothing on the odd host; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(*devices: Device, name: str = "bare") -> Bare:
+            place = evidence / name
+            place.mkdir()
+            return stack.enter_context(bare_machine(odd.host, *devices, evidence=place, name=name))
 
         yield start
 

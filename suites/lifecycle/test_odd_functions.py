@@ -1,62 +1,24 @@
 """Functions that no usual host has: twins in a slot, integrated graphics, many in one."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from harness.errors import CommandFailed
-from harness.guest.keys import RunKey
 from harness.guest.sriov import Sriov
 from harness.host.host import Host
-from harness.lab.bare import Bare, bare_machine
-from harness.lab.odd_host import OddHost, open_odd_host
-from harness.lab.parts import Parts
-from harness.machine.command import Device
+from harness.lab.bare import Bare
+from harness.lab.odd_host import OddHost
 from harness.model.pci import Bdf, PciFunction
 from harness.suite_fixtures import Attempt, RefusedCommand
 from harness.testing import check_said, must_fail, skip
-from suites.lifecycle.conftest import on_root_bus, spec_with
+from suites.lifecycle.conftest import StartOdd, on_root_bus, spec_with
 
 pytestmark = [
     pytest.mark.full,
     pytest.mark.label("device modelled (vfio-user), host kernel and QEMU real"),
 ]
-
-
-@pytest.fixture(scope="module")
-def odd(
-    parts: Parts, run_key: RunKey, shared_evidence: Callable[[str], Path]
-) -> Iterator[OddHost]:
-    """A virtual host with all of them."""
-    if parts.settings.host != "virtual":
-        pytest.skip("its machines run on this computer: needs --host virtual")
-    place = shared_evidence("odd-host")
-    with closing(open_odd_host(parts, key=run_key, evidence=place)) as opened:
-        yield opened
-
-
-class Assign(Protocol):
-    """Starts a machine on the odd host; see `assign`."""
-
-    def __call__(self, *devices: Device, name: str = "bare") -> Bare:
-        """Return it."""
-
-
-@pytest.fixture
-def assign(odd: OddHost, evidence: Path) -> Iterator[Assign]:
-    """Start a machine that executes nothing on the odd host; it ends with the test."""
-    with ExitStack() as stack:
-
-        def start(*devices: Device, name: str = "bare") -> Bare:
-            place = evidence / name
-            place.mkdir()
-            return stack.enter_context(bare_machine(odd.host, *devices, evidence=place, name=name))
-
-        yield start
 
 
 # -- two functions that are reset together ----------------------------------------------------
@@ -88,7 +50,7 @@ def check_depends(said: str, function: PciFunction, other: PciFunction) -> None:
 
 @pytest.mark.rule("RST-03")
 def test_what_would_reset_others_is_not_reset(
-    twins: tuple[PciFunction, PciFunction], assign: Assign
+    twins: tuple[PciFunction, PciFunction], assign: StartOdd
 ) -> None:
     """A function that can only be reset with another, which somebody else has, is not reset."""
     left, right = twins
@@ -100,7 +62,7 @@ def test_what_would_reset_others_is_not_reset(
 
 @pytest.mark.negative_control("RST-03")
 def test_a_machine_that_has_both_is_noticed(
-    twins: tuple[PciFunction, PciFunction], assign: Assign
+    twins: tuple[PciFunction, PciFunction], assign: StartOdd
 ) -> None:
     """A machine that has both resets both."""
     left, right = twins
@@ -172,7 +134,7 @@ def test_an_unsuitable_device_is_refused(
 @pytest.mark.parametrize("option", [OPREGION, LPC], ids=lambda option: option.name)
 @pytest.mark.rule("LIF-34")
 def test_a_late_device_is_refused(
-    obliged: PciFunction, assign: Assign, refused_command: RefusedCommand, option: Option
+    obliged: PciFunction, assign: StartOdd, refused_command: RefusedCommand, option: Option
 ) -> None:
     """What only a device that is there from the start can have is refused to a late one."""
     error = refused_command(
