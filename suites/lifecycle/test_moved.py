@@ -13,6 +13,7 @@ from harness.host.host import Host
 from harness.lab.assigned import Assigned
 from harness.lab.bare import Bare
 from harness.model.address import AddressRange
+from harness.model.expectation import row_text
 from harness.model.memory_map import MemoryMap, Region
 from harness.suite_fixtures import Free
 from harness.testing import must_fail
@@ -72,7 +73,7 @@ def moving(request: pytest.FixtureRequest, host: Host, free: Free, bare: StartBa
 
 def check_gone(rows: list[Region]) -> None:
     """Nothing of the function is in the map."""
-    assert not rows, f"{len(rows)} rows: {', '.join(map(str, rows))}"
+    assert not rows, f"{len(rows)} rows: {', '.join(map(row_text, rows))}"
 
 
 def check_moved(
@@ -84,7 +85,7 @@ def check_moved(
     expected = moving.assigned.expectation()
     assert not expected.compare(found), expected.explain(found)
     rows = [row for window in moving.windows(left) for row in found.memory.covering(window)]
-    assert not rows, f"still there: {', '.join(map(str, rows))}"
+    assert not rows, f"still there: {', '.join(map(row_text, rows))}"
 
 
 @each_device
