@@ -26,23 +26,34 @@ from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.lab.vtd import properties_of
 from harness.machine.command import Device
+from harness.model.vtd.config import VtdConfig
 from harness.suite_fixtures import AnotherHost
 from harness.testing import skip
 from suites.intel_iommu.conftest import EMULATED as VTD_EMULATED
 from suites.intel_iommu.conftest import GUEST as VTD
 from suites.intel_iommu.conftest import TRACED
-from suites.viommu.conftest import VIRTIO
+from suites.viommu.conftest import AMD, VIRTIO, has
 
 HOSTS = {"L1-lazy": "iommu.strict=0", "L1-pt": "iommu=pt"}
 """Words for the kernel of virtual hosts of their own; without caching mode, or none is lazy."""
 GUESTS = ("L2-intel", "L2-pt", "L2-virtio")
-"""Guests, see `guest_grounds`."""
+"""Guests with all devices, see `guest_grounds`."""
+ALONE = ("L2-lazy-emulated", "L2-amd-emulated", "L2-amd-edu")
+"""Plots without a neighbour: a lazy guest can have no assigned devices (caching mode makes it
+strict), one with amd-iommu since QEMU 10.2."""
 ASSIGNED = ("edu", "nvme")
 EVERYWHERE = tuple(
     [f"{ground}-{device}" for ground in ("L1-strict", *HOSTS) for device in ASSIGNED]
     + [f"{ground}-{device}" for ground in GUESTS for device in (*ASSIGNED, "emulated")]
+    + [*ALONE]
 )
 """Every plot; those of a ground follow each other. L1-strict is the host as it is (VTD-50)."""
+LAZY = VtdConfig.of(intremap=True)
+"""Without caching mode, or no domain is lazy."""
+PAIRED = tuple(plot for plot in EVERYWHERE if plot not in ALONE)
+"""Where there is a second device."""
+TELLING = tuple(plot for plot in EVERYWHERE if plot != "L2-amd-emulated")
+"""Where the owner is told; of amd-iommu it is not: docs/findings/amd-iommu-silence.md."""
 CORE = (
     "L1-strict-edu", "L1-strict-nvme",
     "L2-intel-edu", "L2-intel-nvme", "L2-intel-emulated", "L2-virtio-emulated",
@@ -79,8 +90,14 @@ def edus(*plots: str) -> tuple[str, ...]:
 
 
 def guest_grounds(host: Host) -> dict[str, GuestGround]:
-    """Return the guests; all but the one with ``iommu=pt`` have machines that others have too."""
+    """Return the guests; the lazy one and that with ``iommu=pt`` are booted for this area only.
+
+    Since 10.2 amd-iommu translates nothing without ``dma-remap``, and takes assigned functions.
+    """
+    remaps = "dma-remap" in host.qemu.features.device_properties(AMD.driver)
+    amd = AMD.having(dma_remap=True) if remaps else AMD
     vtd = Device("intel-iommu", "iommu", options=VTD.arguments(properties_of(host)))
+    lazy = Device("intel-iommu", "iommu", options=LAZY.arguments(properties_of(host)))
     traced = tuple(word for event in TRACED for word in ("-trace", event))
     strict = GuestGround(
         vtd, "intel_iommu=on iommu.strict=1", emulated=(VTD_EMULATED,), extra=traced
@@ -89,6 +106,9 @@ def guest_grounds(host: Host) -> dict[str, GuestGround]:
         "L2-intel": strict,
         "L2-pt": GuestGround(vtd, "intel_iommu=on iommu=pt", emulated=(VTD_EMULATED,)),
         "L2-virtio": GuestGround(VIRTIO, "trapline.modules=virtio_iommu", dialect="virtio"),
+        "L2-lazy": GuestGround(lazy, "intel_iommu=on iommu.strict=0", assigned=()),
+        "L2-amd": GuestGround(amd, assigned=("edu",) if remaps else (), dialect="amd"),
+        "L2-amd-plain": GuestGround(AMD, assigned=(), dialect="amd"),
     }
 
 
@@ -129,9 +149,11 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def plot(place: str, grounds: Grounds) -> Plot:
+def plot(place: str, grounds: Grounds, host: Host) -> Plot:
     """A device behind an IOMMU."""
     ground, _, device = place.rpartition("-")
+    if ground.startswith("L2-amd"):
+        has(host, AMD.driver)
     return grounds.plot(ground, device)
 
 

@@ -10,7 +10,7 @@ from harness.guest.vfio_driver import Given
 from harness.lab.grounds import Grounds, Plot
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, check_reached, give
-from suites.isolation.conftest import CORE, EVERYWHERE, on
+from suites.isolation.conftest import CORE, PAIRED, on
 
 OTHER = {"edu": "nvme", "nvme": "edu", "emulated": "nvme"}
 """Who shares a ground with whom."""
@@ -45,7 +45,7 @@ def test_each_reaches_its_own(pair: Pair) -> None:
     check_reached(pair.one, pair.page_of_one)
 
 
-@on(*EVERYWHERE)
+@on(*PAIRED)
 @pytest.mark.rule("ISO-11")
 def test_none_reaches_that_of_the_other(pair: Pair) -> None:
     """The page of the other one does not change."""

@@ -12,7 +12,7 @@ from harness.parse.dmesg import FaultKind
 from harness.parse.iommu_fault import IommuFault
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, give
-from suites.isolation.conftest import CONTROLS, CORE, EVERYWHERE, on
+from suites.isolation.conftest import CONTROLS, CORE, TELLING, on
 
 BESIDE = IOVA + 0x10_0000
 SILENCE = 1.5
@@ -58,7 +58,7 @@ def check_told(
     assert found[:1] == expected, f"{plot.owner.name} said {found}, expected {expected}"
 
 
-@on(*EVERYWHERE)
+@on(*TELLING)
 @KINDS
 @pytest.mark.rule("ISO-14", "VTD-51")
 def test_the_owner_is_told(plot: Plot, engine: DmaEngine, access: Access, kind: FaultKind) -> None:

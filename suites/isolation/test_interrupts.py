@@ -7,9 +7,10 @@ from harness.guest.dma_engine import DmaEngine, EduEngine
 from harness.guest.edu import Edu
 from harness.guest.system import System
 from harness.host.virtual import VirtualHost
-from harness.lab.grounds import Plot
+from harness.lab.grounds import Grounds, Plot
 from harness.parse.dmesg import FaultKind
 from harness.parse.iommu_fault import IommuFault
+from harness.parse.trace_log import TraceEvent
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, give
 from suites.isolation.conftest import on
@@ -22,6 +23,8 @@ PLAIN = 0xFEE0_0000
 """Address of a message in compatibility format: to processor 0, physical."""
 REMAPPING = ("L1-strict-edu", "L1-pt-edu", "L2-intel-edu", "L2-intel-emulated", "L2-pt-emulated")
 """Where VT-d remaps; virtio-iommu does not."""
+AMD = "L2-amd-emulated"
+"""amd-iommu remaps every message by the low bits of its data; there is no other format."""
 
 
 def message_address(index: int) -> int:
@@ -81,7 +84,7 @@ def check_nothing_arrived(system: System, mark: int) -> None:
     assert not found, found
 
 
-@on(*REMAPPING)
+@on(*REMAPPING, AMD)
 @pytest.mark.rule("ISO-16")
 def test_a_forged_message_does_not_arrive(plot: Plot, engine: DmaEngine) -> None:
     """No processor gets an interrupt of it."""
@@ -104,3 +107,53 @@ def test_a_forged_message_without_remapping_arrives(bare: VirtualHost, bare_edu:
 
     with must_fail():
         check_nothing_arrived(bare, mark)
+
+
+# -- amd-iommu --------------------------------------------------------------------------------
+
+RAISE, ACKNOWLEDGE = 0x60, 0x64
+REMAPPED = "amdvi_ir_remap_msi"
+
+
+def interrupts_of(engine: DmaEngine, *, raises: bool = True) -> int:
+    """Let the edu raise an MSI, or not; return how many came to its driver."""
+    driver = engine.driver
+    driver.interrupts("msi", 1)
+    try:
+        if raises:
+            driver.write(0, RAISE, 1)
+        came = driver.wait(timeout=5 if raises else 0.2)
+        driver.write(0, ACKNOWLEDGE, 1)
+    finally:
+        driver.interrupts("msi", 0)
+    return came
+
+
+def check_remapped(came: int, events: tuple[TraceEvent, ...]) -> None:
+    """An interrupt came, and messages were delivered as another message than was sent."""
+    sent = [event.arguments.split(" -> ") for event in events if event.name == REMAPPED]
+    assert came and sent, f"{came} came, QEMU remapped {len(sent)} messages"
+    assert all(len(set(pair)) == 2 for pair in sent), sent
+
+
+@on(AMD)
+@pytest.mark.rule("VIO-21")
+def test_amd_iommu_remaps(plot: Plot, engine: DmaEngine, grounds: Grounds) -> None:
+    """An MSI is delivered as its entry of the remapping table says, not as it was sent."""
+    with grounds.guest(plot.ground).machine.tracing(REMAPPED) as window:
+        came = interrupts_of(engine)
+
+    check_remapped(came, window.events)
+
+
+@on(AMD)
+@pytest.mark.negative_control("VIO-21")
+def test_an_interrupt_that_does_not_come_is_noticed(
+    plot: Plot, engine: DmaEngine, grounds: Grounds
+) -> None:
+    """Of a function that raises none nothing comes, and the check fails."""
+    with grounds.guest(plot.ground).machine.tracing(REMAPPED) as window:
+        came = interrupts_of(engine, raises=False)
+
+    with must_fail():
+        check_remapped(came, window.events)

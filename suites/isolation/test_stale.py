@@ -9,12 +9,16 @@ from harness.errors import GuestError
 from harness.guest.canary import Canary, canary
 from harness.guest.dma_engine import QUIET, DmaEngine, EduEngine, NvmeEngine
 from harness.guest.edu import Edu
+from harness.guest.stray import stray_write
 from harness.guest.vfio_driver import Given, drive
-from harness.lab.grounds import taken_out
+from harness.lab.grounds import Grounds, Plot, taken_out
 from harness.lab.nested import Nested
+from harness.parse.dmesg import FaultKind
+from harness.parse.iommu_fault import IommuFault
 from harness.testing import must_fail
 from suites.isolation.checks import IOVA, WORD, check_intact, check_reached, check_untouched, give
 from suites.isolation.conftest import CONTROLS, CORE, DEFAULT, EVERYWHERE, edus, on
+from suites.isolation.test_faults import SILENCE, check_told
 
 # -- unmap ------------------------------------------------------------------------------------
 
@@ -242,3 +246,51 @@ def test_a_guest_is_reached_by_what_it_has(left: Left) -> None:
 
     with must_fail():
         check_intact(left.page)
+
+
+# -- unplug of what a guest's own IOMMU maps --------------------------------------------------
+
+BACK = ("L2-intel-edu", "L2-intel-emulated")
+
+
+def write_again(plot: Plot, *, timeout: float = 15) -> tuple[IommuFault, ...]:
+    """Have the function write where it had a page; return what its owner says of it."""
+    log = plot.listen()
+    stray_write(plot.system, plot.bdf, IOVA)
+    return log.soon(timeout=timeout)
+
+
+def check_mapping_is_gone(plot: Plot, faults: tuple[IommuFault, ...]) -> None:
+    """The write was refused, and the owner told of source and page."""
+    check_told(plot, faults, FaultKind.DMA_WRITE, IOVA)
+
+
+def leave_mapped(plot: Plot) -> None:
+    """Have the function use a page, and its driver end without an unmap."""
+    with plot.engine() as engine:
+        page = give(engine)
+        engine.write(IOVA, WORD)
+        check_reached(engine, page)
+
+
+@on(*BACK)
+@pytest.mark.rule("ISO-13")
+def test_a_function_that_comes_back_has_nothing_of_before(plot: Plot, grounds: Grounds) -> None:
+    """Unplugged and plugged again, a function does not reach what it had behind a vIOMMU."""
+    leave_mapped(plot)
+
+    with taken_out(grounds.guest(plot.ground), plot.device):
+        pass
+
+    check_mapping_is_gone(plot, write_again(plot))
+
+
+@on(*BACK)
+@pytest.mark.negative_control("ISO-13")
+def test_a_mapping_that_stays_is_noticed(plot: Plot, engine: DmaEngine) -> None:
+    """As long as the page is mapped the write is not refused, and the check fails."""
+    give(engine)
+    faults = write_again(plot, timeout=SILENCE)
+
+    with must_fail():
+        check_mapping_is_gone(plot, faults)

@@ -50,16 +50,17 @@ IVRS = "/sys/firmware/acpi/tables/IVRS"
 
 
 def check_found(system: System) -> None:
-    """The guest has the table, says so in its log, and has the device."""
+    """The guest has the table, says so in its log, has the device, and functions in groups."""
     assert system.exists(IVRS)
     assert "AMD-Vi: " in system.kernel_log()
     assert system.exists("/sys/class/iommu/ivhd0")
+    assert system.iommu_groups()
 
 
 @pytest.mark.full
 @pytest.mark.rule("VIO-15")
 def test_guest_finds_it_by_its_table(amd_guest: Nested) -> None:
-    """Linux finds an amd-iommu by the ACPI table IVRS."""
+    """Linux finds an amd-iommu by the ACPI table IVRS, and makes groups."""
     check_found(os_of(amd_guest))
 
 
