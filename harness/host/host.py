@@ -7,6 +7,7 @@ what is here and does not know which it has.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -69,6 +70,8 @@ class Host(System):
         self.journal = journal
         self.qemu = qemu
         self.guest = guest
+        self.machines: weakref.WeakSet[Machine] = weakref.WeakSet()
+        """Those that were started or taken over here; some may have ended."""
 
     @property
     def guest_level(self) -> str:
@@ -144,10 +147,21 @@ class Host(System):
 
         :raise LaunchFailed: it ended before QMP answered.
         """
-        return Machine.launch(
-            spec,
-            Launch(self.transport, self.qemu, evidence, level=self.guest_level, timeout=timeout),
-        )
+        started = Machine.launch(spec, self._launch(evidence, timeout=timeout))
+        self.machines.add(started)
+        return started
+
+    def take_over(self, spec: MachineSpec, directory: str, *, evidence: Path) -> Machine:
+        """Return the machine that somebody left (`Machine.leave`) in *directory*.
+
+        :raise LaunchFailed: it is not there any more, or does not speak.
+        """
+        taken = Machine.take_over(spec, self._launch(evidence), directory)
+        self.machines.add(taken)
+        return taken
+
+    def _launch(self, evidence: Path, *, timeout: float = 60) -> Launch:
+        return Launch(self.transport, self.qemu, evidence, level=self.guest_level, timeout=timeout)
 
     def close(self) -> None:
         """Put back what was changed and let go of the host.

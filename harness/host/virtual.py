@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
 import weakref
@@ -9,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import Unreachable, WaitTimeout
+from harness.errors import HarnessError, MachineDied, QmpFailed, Unreachable, WaitTimeout
 from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.ssh import SshTransport
@@ -31,6 +33,11 @@ Under TCG, with a guest of its own, a host was seen to sleep for good, its next 
 lost, until something else came. So something comes: it sleeps a second at most.
 """
 
+_A_MOMENT = 5
+_LONG = 20
+"""Seconds in which a guest, and a host, can be stopped; a host is given up after them."""
+
+log = logging.getLogger(__name__)
 
 _LIVING: weakref.WeakSet[VirtualHost] = weakref.WeakSet()
 
@@ -65,7 +72,7 @@ class VirtualHost(Host):
         self.left: Left | None = None
         """A guest that is up in it and waits for who takes it over; nothing is assigned."""
         _LIVING.add(self)
-        machine.went_on = transport.speak_up
+        machine.went_on = self._went_on
 
     @property
     def ssh(self) -> SshTransport:
@@ -136,13 +143,34 @@ class VirtualHost(Host):
             raise
 
     def stand_still(self) -> None:
-        """Stop it until somebody wants it; see `Machine.stand_still`. One that hangs goes on."""
+        """Stop it until somebody wants it; see `Machine.stand_still`. One that hangs goes on.
+
+        Its guests stop first: under TCG a vCPU that runs a guest may never hear of a ``stop``,
+        and QEMU waits for it without end (docs/findings/stop-not-heard.md).
+        """
         if self.machine.stands_still:
             return
-        if self.ssh.fall_silent():
-            self.machine.stand_still()
-        else:
-            self.ssh.speak_up()
+        try:
+            for guest in tuple(self.machines):
+                with contextlib.suppress(MachineDied):
+                    guest.stand_still(timeout=_A_MOMENT)
+            quiet = self.ssh.fall_silent()
+        except QmpFailed:
+            quiet = False
+        if not quiet:
+            self._went_on()
+            return
+        try:
+            self.machine.stand_still(timeout=_LONG)
+        except QmpFailed as error:
+            log.warning("%s: ended, it will never answer", error.summary)
+            self.machine.kill()
+
+    def _went_on(self) -> None:
+        self.ssh.speak_up()
+        for guest in tuple(self.machines):
+            with contextlib.suppress(HarnessError):  # who needs it will say so
+                guest.go_on()
 
     def close(self) -> None:
         """End it; nothing needs to be put back, its root was never written."""

@@ -15,7 +15,6 @@ from harness.host.virtual import Left, VirtualHost, log_in_over_forward, wait_un
 from harness.host.virtual_spec import TEST_DEVICES, assigned_device, function_behind, nested_spec
 from harness.lab.assigned import Assigned
 from harness.machine.command import Device, MachineSpec, Options
-from harness.machine.launch import Launch
 from harness.machine.machine import Machine
 from harness.model.pci import PciFunction
 from harness.model.vfio.mapping import VfioOptions
@@ -185,9 +184,8 @@ def take_nested(
         raise HostError(f"no guest was left in {host.name}")
     left, host.left = host.left, None
     functions = prepare(host, names)
-    launch = Launch(host.transport, host.qemu, evidence, level=host.guest_level)
     spec = replace(left.spec, accel=host.accelerator.option)
-    machine = Machine.take_over(spec, launch, left.directory)
+    machine = host.take_over(spec, left.directory, evidence=evidence)
     try:
         devices = assigned_devices(functions, properties=properties)
         with step("hot-add %s to %s", ", ".join(names), spec.name):

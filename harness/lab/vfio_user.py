@@ -37,7 +37,6 @@ from harness.lab.plugged import Plugged, Seat
 from harness.lab.resident import LATE
 from harness.lab.states import Rung
 from harness.machine.command import Device, MachineSpec, Options, option_string
-from harness.machine.launch import Launch
 from harness.machine.machine import Machine
 from harness.machine.saved_state import Method
 from harness.model.version import QemuVersion
@@ -240,10 +239,8 @@ def assign(
 def _machine_in(host: VirtualHost, evidence: Path) -> Machine:
     left, host.left = host.left, None
     if left is not None:
-        launch = Launch(host.transport, host.qemu, evidence, level=host.guest_level)
-        return Machine.take_over(
-            replace(left.spec, accel=host.accelerator.option), launch, left.directory
-        )
+        spec = replace(left.spec, accel=host.accelerator.option)
+        return host.take_over(spec, left.directory, evidence=evidence)
     machine = host.launch(
         guest_spec(host.guest, accel=host.accelerator.option, append=LATE), evidence=evidence
     )

@@ -359,13 +359,13 @@ class Machine:
         if status not in ("running", "paused", "prelaunch"):
             raise stopped_by_itself(self.spec.name, status, self.stderr(), self.evidence)
 
-    def stand_still(self) -> None:
+    def stand_still(self, *, timeout: float = 60) -> None:
         """Stop the vCPUs until somebody wants the machine: `check` and `qmp` let it go on."""
         if self.stands_still or self._qmp is None:
             return
-        if self._qmp.execute("query-status")["running"]:
+        if self._qmp.execute("query-status", timeout=timeout)["running"]:
             self.stands_still = self._holding = True
-            self._qmp.execute("stop")
+            self._qmp.execute("stop", timeout=timeout)
 
     def go_on(self) -> None:
         """Let the vCPUs run that `stand_still` stopped."""
