@@ -48,13 +48,15 @@ def test_a_virtual_function_is_for_who_knows_the_token(
 
 
 @pytest.mark.negative_control("LIF-28")
+@pytest.mark.parametrize("mode", [TYPE1], indirect=True)
 def test_a_token_that_nobody_asked_for_is_noticed(
-    host: Host, program: Program, igb: PciFunction
+    host: Host, program: Program, igb: PciFunction, mode: str
 ) -> None:
     """Where everybody shows one, nobody is told that one is required."""
     test, mark = program(PROGRAM), host.kernel_log_mark()
 
-    report = test.run(igb.bdf, variants=[f"{TYPE1}_same_uuid"])
+    report = test.run(igb.bdf, variants=[f"{mode}_same_uuid"])
 
+    check_report(report)
     with must_fail():
         check_tokens(report, host.kernel_log_since(mark))
