@@ -25,9 +25,10 @@ _USERS = "/sys/module/vhost_vsock/refcnt"
 @pytest.fixture(params=["io_uring", "no io_uring"])
 def ring(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
     """Whether programs of the host may have it."""
+    before = host.read_text(_SWITCH).strip()
     host.write_text(_SWITCH, "0" if request.param == "io_uring" else "2")
     yield request.param
-    host.write_text(_SWITCH, "0")
+    host.write_text(_SWITCH, before)
 
 
 @pytest.mark.parametrize("platform", [False, True], ids=["bypassing", "translated"])
