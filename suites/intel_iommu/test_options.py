@@ -16,8 +16,9 @@ import pytest
 
 from harness.guest.block import BlockDevice
 from harness.guest.keys import RunKey
+from harness.host.accelerator import Accel
 from harness.host.virtual import VirtualHost
-from harness.lab.driver_guest import boot_guest
+from harness.lab.driver_guest import boot_guest, run_by_qemu_under_test
 from harness.lab.parts import Parts
 from harness.machine.command import Device, Disk
 from harness.machine.vtd import VtdRegisters, read_registers, read_translation
@@ -115,6 +116,16 @@ def look(guest: VirtualHost, disk: Path) -> Seen:
     )
 
 
+def needs_extended(parts: Parts, evidence: Path) -> None:
+    """Skip where the QEMU under test has extended interrupts with KVM only (VTD-06)."""
+    accelerator = run_by_qemu_under_test(parts).accelerator(evidence)
+    if accelerator.accel is not Accel.KVM and not parts.qemu.version.has(9, 0):
+        skip(
+            f"eim=on of QEMU {parts.qemu.version} needs KVM ({accelerator.reason})",
+            enabled_by="QEMU 9.0 or later, or a computer with a working /dev/kvm,",
+        )
+
+
 @pytest.fixture(scope="module")
 def see(
     virtual_host: VirtualHost,
@@ -135,6 +146,8 @@ def see(
                 enabled_by="such a build (--qemu)",
             )
         evidence = shared_evidence(f"options-{options.name.lower()}")
+        if options.of_unit.get("eim"):
+            needs_extended(parts, evidence)
         disk = evidence / "data.raw"
         disk.write_bytes(bytes(SIZE))
         said = arguments("intel-iommu", options.of_unit, properties)
