@@ -367,12 +367,11 @@ class Machine:
             self.stands_still = self._holding = True
             self._qmp.execute("stop", timeout=timeout)
 
-    def go_on(self) -> None:
+    def go_on(self, *, timeout: float = 60) -> None:
         """Let the vCPUs run that `stand_still` stopped."""
         if self.stands_still and self._qmp is not None:
-            self.stands_still = False
-            self._qmp.execute("cont")
-            self._holding = False
+            self.stands_still = self._holding = False
+            self._qmp.execute("cont", timeout=timeout)
             self.went_on()
 
     @contextlib.contextmanager

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from harness.errors import MachineDied, QmpFailed
-from harness.host.virtual import VirtualHost
+from harness.errors import MachineDied, QmpFailed, Unreachable
+from harness.host.virtual import Left, VirtualHost
 from harness.machine.machine import Machine
 
 
@@ -21,13 +21,13 @@ class Fake:
         self.stands_still = False
         self.went_on: Callable[[], None] = lambda: None
 
-    def stand_still(self, *, timeout: float) -> None:
+    def stand_still(self, *, timeout: float = 60) -> None:
         self.said.append(f"stop {self.name}")
         if self.fails:
             raise self.fails
         self.stands_still = True
 
-    def go_on(self) -> None:
+    def go_on(self, *, timeout: float = 60) -> None:
         if self.stands_still:
             self.stands_still = False
             self.said.append(f"cont {self.name}")
@@ -51,7 +51,7 @@ class Connection:
         self.said.append("speak")
 
 
-NO_ANSWER = QmpFailed("host: no answer to stop within 20 s")
+NO_ANSWER = QmpFailed("host: no answer to stop within 60 s")
 
 
 @pytest.fixture
@@ -102,6 +102,39 @@ def test_a_guest_that_is_gone_does_not_keep_its_host_awake(
     assert said == ["stop guest", "silent", "stop host"]
 
 
+def test_a_guest_that_nobody_took_over_keeps_its_host_awake(
+    make: Callable[..., VirtualHost], said: list[str]
+) -> None:
+    host = make()
+    host.left = Left(cast(Any, None), "there")
+
+    host.stand_still()
+
+    assert said == []
+
+
+def test_who_did_not_answer_once_is_not_asked_again(
+    make: Callable[..., VirtualHost], said: list[str]
+) -> None:
+    host = make(guest=Unreachable("guest: the SSH connection is gone"))
+
+    host.stand_still()
+    host.stand_still()
+
+    assert said == ["stop guest", "speak"]
+
+
+def test_a_host_that_refuses_to_stop_is_kept(
+    make: Callable[..., VirtualHost], said: list[str]
+) -> None:
+    refused = QmpFailed("host: QEMU refused stop", error_class="GenericError")
+
+    with pytest.raises(QmpFailed, match="refused stop"):
+        make(host=refused).stand_still()
+
+    assert said[-1] == "stop host"
+
+
 @pytest.mark.parametrize(
     ("broken", "asked"),
     [
@@ -126,4 +159,4 @@ def test_a_host_that_never_stops_is_ended(
     make(host=NO_ANSWER).stand_still()
 
     assert said[-2:] == ["stop host", "kill host"]
-    assert "host: no answer to stop within 20 s" in caplog.text
+    assert "host: no answer to stop within 60 s" in caplog.text
