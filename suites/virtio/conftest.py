@@ -91,8 +91,7 @@ def able(host: Host, talk: Dialogue) -> Host:
     if not host.exists(talk.node):
         skip(
             f"{host.name} has no {talk.node}",
-            enabled_by=f"a kernel with {' and '.join(talk.modules)}"
-            " (--kernel built:7.3 has both of vhost_net and tun)",
+            enabled_by=f"a kernel with {' and '.join(talk.modules)}",
         )
     host.transport.write(_FIRMWARE, RESTING_FIRMWARE)
     return host
