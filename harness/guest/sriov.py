@@ -54,11 +54,8 @@ class Sriov:
 
         :raise CommandFailed: the kernel refused.
         """
-        self.system.write_text(self._path("numvfs"), str(count))
-        try:
+        with self.system.setting(self._path("numvfs"), str(count)):
             yield self.virtual()
-        finally:
-            self.system.write_text(self._path("numvfs"), "0")
 
     def _path(self, attribute: str) -> str:
         return f"{_PCI}/{self.bdf}/sriov_{attribute}"

@@ -60,6 +60,21 @@ class System:
         """
         self.transport.write(path, text.encode())
 
+    @contextlib.contextmanager
+    def setting(self, path: str, text: str) -> Iterator[None]:
+        """Have a file of procfs or sysfs say *text* while inside.
+
+        :raise CommandFailed: it cannot be read, or the write was refused.
+        """
+        before = chosen(self.read_text(path))
+        self.write_text(path, text)
+        try:
+            yield
+        finally:
+            # What is not there any more needs nobody to put it back.
+            if self.exists(path):
+                self.write_text(path, before)
+
     def exists(self, path: str) -> bool:
         """Say whether *path* exists."""
         return self.succeeds(["test", "-e", path])
@@ -198,9 +213,15 @@ class System:
         return self.transport.open([self.probe_path, *arguments])
 
 
+def chosen(text: str) -> str:
+    """Return what a file of procfs or sysfs says: of ``always [advise] never`` the one chosen."""
+    found = re.search(r"\[(\S+)\]", text)
+    return found[1] if found else text.strip()
+
+
 def parse_pairs(text: str) -> dict[str, str]:
     """Read ``key=value`` words, any number a line."""
     return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
 
-__all__ = ["CommandFailed", "System", "parse_pairs"]
+__all__ = ["CommandFailed", "System", "chosen", "parse_pairs"]

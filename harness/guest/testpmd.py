@@ -101,13 +101,9 @@ def _huge_pages(system: System, count: int) -> Iterator[None]:
     if not count:
         yield
         return
-    before = system.read_text(_NUMBER).strip()
-    system.write_text(_NUMBER, str(count))
-    try:
+    with system.setting(_NUMBER, str(count)):
         if int(system.read_text(_NUMBER)) < count:
             raise GuestError(
                 f"{system.name} has no {count} huge pages", hint="memory is scattered"
             )
         yield
-    finally:
-        system.write_text(_NUMBER, before)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from harness.errors import HarnessError, HostError
+from harness.errors import CommandFailed, HarnessError, HostError
 from harness.guest.keys import RunKey
-from harness.guest.system import System
+from harness.guest.system import System, chosen
 from harness.guest.transport import Transport
 from harness.host import drivers
 from harness.host.accelerator import Accelerator, probe_accelerator
@@ -122,15 +123,34 @@ class Host(System):
             self.put_back(change)
 
     @contextlib.contextmanager
-    def parameter(self, module: str, name: str, value: str) -> Iterator[None]:
-        """Have the parameter *name* of a kernel module at *value* while inside."""
-        path = f"/sys/module/{module}/parameters/{name}"
-        before = self.read_text(path).strip()
-        self.write_text(path, value)
+    def setting(self, path: str, text: str) -> Iterator[None]:
+        """Have a file of procfs or sysfs say *text* while inside; it is journalled.
+
+        :raise CommandFailed: it cannot be read, or the write was refused.
+        :raise DeviceBusy: another run has it changed.
+        """
+        group = self.claim_setting(path)
+        change = self.journal.attribute(path, chosen(self.read_text(path)), group=group)
+        try:
+            self.write_text(path, text)
+        except CommandFailed:
+            self.journal.undone(change)
+            raise
         try:
             yield
         finally:
-            self.write_text(path, before)
+            undo(self, self.journal, change)
+
+    def claim_setting(self, path: str) -> str:
+        """Keep other runs from changing a file; return the name of the lock, empty for none.
+
+        :raise DeviceBusy: another run has it changed.
+        """
+        return ""
+
+    def parameter(self, module: str, name: str, value: str) -> AbstractContextManager[None]:
+        """Have the parameter *name* of a kernel module at *value* while inside; see `setting`."""
+        return self.setting(f"/sys/module/{module}/parameters/{name}", value)
 
     @contextlib.contextmanager
     def starting_by(self, *words: str) -> Iterator[None]:

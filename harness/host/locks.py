@@ -1,9 +1,9 @@
-"""Locks on IOMMU groups, so that two runs never take devices of one group.
+"""Locks on IOMMU groups and settings, so that two runs never take devices of one group.
 
 The lock files lie in the state directory of the computer that drives the host, one per host
-and group; the operating system drops a lock when its holder ends, however it ends. So a lock
-that can be taken also tells `harness.host.restore` that whoever changed the device is gone.
-Runs started on different computers do not see each other's locks.
+and group, or file that is changed; the operating system drops a lock when its holder ends,
+however it ends. So a lock that can be taken also tells `harness.host.restore` that whoever made
+the change is gone. Runs started on different computers do not see each other's locks.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from harness.guest.transport import Transport
 from harness.host import drivers
 from harness.host.host import GuestFiles, Host, PlacedQemu
 from harness.host.journal import Journal
-from harness.host.locks import GroupLocks
+from harness.host.locks import GroupLocks, host_slug
 from harness.model.pci import Bdf
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,15 @@ class PhysicalHost(Host):
             self.locks.take(name, what=f"{bdf} on {self.name}")
             self._claimed[bdf] = name
         return self._claimed[bdf]
+
+    def claim_setting(self, path: str) -> str:
+        """Hold the lock of the file *path* until the host is closed.
+
+        :raise DeviceBusy: another run holds it.
+        """
+        name = f"setting {host_slug(path)}"
+        self.locks.take(name, what=f"{path} on {self.name}")
+        return name
 
     def close(self) -> None:
         """Put back what was changed, then let others have the devices."""

@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.guest.keys import RunKey
 from harness.guest.local import LocalTransport
 from harness.guest.system import System
 from harness.guest.transport import Command, Completed, command_text
+from harness.host.host import GuestFiles, PlacedQemu
+from harness.host.physical import SshHost
+from harness.images.qemu_build import QemuFeatures
 from harness.model.pci import Bdf
+from harness.model.version import QemuVersion
 
 NVME = Bdf.parse("0000:01:00.0")
 NIC = Bdf.parse("0000:02:00.0")
@@ -63,6 +68,10 @@ class FakeTransport(LocalTransport):
         path = f"PATH={self.root}/bin:$PATH\n"
         return super().run(path + text, timeout=timeout, stdin=stdin, check=check)
 
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file of the tree."""
+        super().write(re.sub(r"^(?=/(?:sys|proc)/)", str(self.root), path), content)
+
     def close(self) -> None:
         """Note that it was closed."""
         self.is_closed = True
@@ -70,6 +79,8 @@ class FakeTransport(LocalTransport):
 
 class FakeHost:
     """The tree, and words to change it."""
+
+    url = "ssh://root@lab:22"
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -100,6 +111,19 @@ class FakeHost:
     def system(self) -> System:
         """The system."""
         return System(self.transport, level="L1")
+
+    def opened(self, *, run: str = "/results/one") -> SshHost:
+        """Return it as a host that stays, of which a run knows."""
+        features = QemuFeatures([], {}, "none", self.root / "facts")
+        return SshHost(
+            self.transport,
+            url=self.url,
+            level="L1",
+            probe="/nowhere/probe",
+            qemu=PlacedQemu((), {}, "none", QemuVersion.parse("10.0.0"), features),
+            guest=GuestFiles("", "", "", RunKey(self.root, "")),
+            run=run,
+        )
 
     def add_driver(self, name: str) -> None:
         directory = self.pci / "drivers" / name

@@ -9,30 +9,13 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, DeviceBusy, HostError, NoIommu
-from harness.guest.keys import RunKey
-from harness.host.host import GuestFiles, PlacedQemu
 from harness.host.journal import Journal
-from harness.host.physical import SshHost, SshUrl, canonical, connect
-from harness.images.qemu_features import QemuFeatures
+from harness.host.physical import SshUrl, canonical, connect
 from harness.model.pci import Bdf
-from harness.model.version import QemuVersion
 
 URL = "ssh://root@lab:22"
 NVME = Bdf.parse("0000:01:00.0")
 NIC = Bdf.parse("0000:02:00.0")
-
-
-def open_host(fake: Any, tmp_path: Path, *, run: str = "/results/one") -> SshHost:
-    features = QemuFeatures([], {}, "none", tmp_path / "facts")
-    return SshHost(
-        fake.transport,
-        url=URL,
-        level="L1",
-        probe="/nowhere/probe",
-        qemu=PlacedQemu((), {}, "none", QemuVersion.parse("10.0.0"), features),
-        guest=GuestFiles("", "", "", RunKey(tmp_path, "")),
-        run=run,
-    )
 
 
 # -- names --------------------------------------------------------------------------------------
@@ -86,9 +69,9 @@ def test_loopback_addresses_are_known(name: str, is_loopback: bool) -> None:
 # -- claims -------------------------------------------------------------------------------------
 
 
-def test_second_run_does_not_get_the_device(fake: Any, tmp_path: Path) -> None:
-    one = open_host(fake, tmp_path)
-    two = open_host(fake, tmp_path, run="/results/two")
+def test_second_run_does_not_get_the_device(fake: Any) -> None:
+    one = fake.opened()
+    two = fake.opened(run="/results/two")
     one.bind(NVME, "vfio-pci")
 
     with pytest.raises(DeviceBusy, match="used by another run") as busy:
@@ -102,11 +85,11 @@ def test_second_run_does_not_get_the_device(fake: Any, tmp_path: Path) -> None:
     assert fake.driver(NVME) == "nvme"
 
 
-def test_closed_host_lets_the_next_run_have_the_device(fake: Any, tmp_path: Path) -> None:
-    one = open_host(fake, tmp_path)
+def test_closed_host_lets_the_next_run_have_the_device(fake: Any) -> None:
+    one = fake.opened()
     one.bind(NVME, "vfio-pci")
     one.close()
-    two = open_host(fake, tmp_path, run="/results/two")
+    two = fake.opened(run="/results/two")
 
     two.bind(NVME, "vfio-pci")
 
@@ -114,9 +97,9 @@ def test_closed_host_lets_the_next_run_have_the_device(fake: Any, tmp_path: Path
     two.close()
 
 
-def test_claim_alone_keeps_others_away(fake: Any, tmp_path: Path) -> None:
+def test_claim_alone_keeps_others_away(fake: Any) -> None:
     """A device that somebody has given to vfio-pci before is claimed without being bound."""
-    one, two = open_host(fake, tmp_path), open_host(fake, tmp_path)
+    one, two = fake.opened(), fake.opened()
 
     assert one.claim(NVME) == "IOMMU group 5"
     with pytest.raises(DeviceBusy):
@@ -125,11 +108,11 @@ def test_claim_alone_keeps_others_away(fake: Any, tmp_path: Path) -> None:
     two.close()
 
 
-def test_function_in_no_group_is_not_taken(fake: Any, tmp_path: Path) -> None:
+def test_function_in_no_group_is_not_taken(fake: Any) -> None:
     lone = Bdf.parse("0000:03:00.0")
     fake.add(lone, "nvme", group=None)
     (fake.root / "proc/cmdline").write_text("root=/dev/vda quiet\n")
-    host = open_host(fake, tmp_path)
+    host = fake.opened()
 
     with pytest.raises(NoIommu, match="in no IOMMU group") as refused:
         host.bind(lone, "vfio-pci")
@@ -139,15 +122,13 @@ def test_function_in_no_group_is_not_taken(fake: Any, tmp_path: Path) -> None:
     host.close()
 
 
-def test_host_says_that_something_is_pending(
-    fake: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    left = open_host(fake, tmp_path)
+def test_host_says_that_something_is_pending(fake: Any, caplog: pytest.LogCaptureFixture) -> None:
+    left = fake.opened()
     left.bind(NVME, "vfio-pci")
     left.locks.release()  # as when its process is killed
 
     with caplog.at_level(logging.WARNING):
-        later = open_host(fake, tmp_path)
+        later = fake.opened()
 
     assert "1 changes of other runs are not put back yet" in caplog.text
     later.bind(NVME, "vfio-pci")
@@ -156,8 +137,8 @@ def test_host_says_that_something_is_pending(
     assert Journal.of_host(URL).pending() == ()
 
 
-def test_one_stuck_device_does_not_keep_the_others(fake: Any, tmp_path: Path) -> None:
-    host = open_host(fake, tmp_path)
+def test_one_stuck_device_does_not_keep_the_others(fake: Any) -> None:
+    host = fake.opened()
     host.bind(NVME, "vfio-pci")
     host.bind(NIC, "vfio-pci")
     fake.refuse("e1000e", NIC)
