@@ -19,7 +19,7 @@ compiled here and nothing else is asked for, the guest has the same one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,8 @@ DRIVERS = (TYPE1, "iommufd_compat_type1v2", "iommufd")
 """Those of them that have drivers of their own: type 1 of the first kind is the same one."""
 OVERFLOW = "overflow"
 """The test of a range that goes beyond the last address."""
+CONTAINER = "/dev/vfio/vfio"
+HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
 LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 
 ENABLES = "trapline run --kernel built:7.3 kernel_selftests (compiles it, once)"
@@ -70,12 +72,10 @@ def program(host: Host, parts: Parts) -> Program:
 @pytest.fixture
 def with_iommufd(host: Host, free: Free) -> None:
     """The kernel of the host has iommufd, and nodes for devices."""
-    if not host.exists("/dev/iommu"):
-        skip("the kernel of the host has no /dev/iommu", enabled_by=ENABLES)
+    needs(host, "/dev/iommu", enabled_by=ENABLES)
     # The directory is there when a device is in it.
     free("igb")
-    if not host.exists("/dev/vfio/devices"):
-        skip("the kernel of the host has no /dev/vfio/devices", enabled_by=ENABLES)
+    needs(host, "/dev/vfio/devices", enabled_by=ENABLES)
 
 
 @pytest.fixture(params=MODES)
@@ -84,11 +84,8 @@ def mode(request: pytest.FixtureRequest, host: Host) -> str:
     name: str = request.param
     if name.startswith("iommufd"):
         request.getfixturevalue("with_iommufd")
-    elif not host.exists("/dev/vfio/vfio"):
-        skip(
-            "the kernel of the host has no /dev/vfio/vfio",
-            enabled_by="one with CONFIG_VFIO_CONTAINER (--kernel debian:trixie)",
-        )
+    else:
+        needs(host, CONTAINER, enabled_by="a kernel with CONFIG_VFIO_CONTAINER (debian:trixie)")
     return name
 
 
@@ -166,22 +163,30 @@ def free_inside(vfio_guest: Nested, guest: Guest) -> Free:
 def iommufd_inside(guest: Guest, free_inside: Free) -> None:
     """The kernel of the guest has iommufd, and nodes for devices."""
     free_inside("igb")
-    if not guest.exists("/dev/iommu"):
-        skip("the kernel of the guest has no /dev/iommu", enabled_by=ENABLES_INSIDE)
-    if not guest.exists("/dev/vfio/devices"):
-        skip("the kernel of the guest has no /dev/vfio/devices", enabled_by=ENABLES_INSIDE)
+    needs(guest, "/dev/iommu", enabled_by=ENABLES_INSIDE)
+    needs(guest, "/dev/vfio/devices", enabled_by=ENABLES_INSIDE)
 
 
 @pytest.fixture(params=DRIVERS)
-def mode_inside(request: pytest.FixtureRequest) -> str:
+def mode_inside(request: pytest.FixtureRequest, guest: Guest, free_inside: Free) -> str:
     """A way to the guest's IOMMU that the kernel of the guest has."""
     name: str = request.param
     if name.startswith("iommufd"):
         request.getfixturevalue("iommufd_inside")
+    else:
+        # The node is there when the module is.
+        free_inside("igb")
+        needs(guest, CONTAINER, enabled_by="a kernel with CONFIG_VFIO_CONTAINER (debian:trixie)")
     return name
 
 
 # -- for both -----------------------------------------------------------------------------------
+
+
+def needs(system: System, node: str, *, enabled_by: str) -> None:
+    """Skip where the kernel of *system* does not offer *node*."""
+    if not system.exists(node):
+        skip(f"the kernel of {system.name} has no {node}", enabled_by=enabled_by)
 
 
 @pytest.fixture
@@ -206,15 +211,14 @@ def no_iommufd(system: System) -> Iterator[None]:
         system.run("umount /dev/iommu")
 
 
-@contextmanager
-def no_mappings(system: System) -> Iterator[None]:
+def no_mappings(system: System) -> AbstractContextManager[None]:
     """Allow containers no mapping for DMA while inside."""
-    before = system.read_text(LIMIT)
-    system.write_text(LIMIT, "0")
-    try:
-        yield
-    finally:
-        system.write_text(LIMIT, before)
+    return system.setting(LIMIT, "0")
+
+
+def at_least(system: System, count: int) -> AbstractContextManager[None]:
+    """Have *count* pages of 2 MiB, or more, that programs may ask for while inside."""
+    return system.setting(HUGE_PAGES, str(max(int(system.read_text(HUGE_PAGES)), count)))
 
 
 def says_overflow(system: System) -> bool:

@@ -12,6 +12,7 @@ from suites.kernel_selftests.conftest import (
     ENABLES,
     EachResult,
     Program,
+    at_least,
     check_report,
     no_iommufd,
 )
@@ -20,7 +21,6 @@ pytestmark = [pytest.mark.full, pytest.mark.usefixtures("with_iommufd", "with_mo
 
 PROGRAM = "iommu/iommufd"
 MOCK = "/sys/bus/iommufd_mock"
-HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
 
 DMA_BUF = ("dmabuf_simple", "dmabuf_revoke")
 """Tests of buffers that the mock makes."""
@@ -36,12 +36,9 @@ def with_mock(host: Host, with_iommufd: None) -> None:
 @pytest.fixture
 def huge_pages(virtual_host: VirtualHost) -> Iterator[None]:
     """The host has 160 pages of 2 MiB that nobody uses; the largest test maps 64 of them."""
-    before = virtual_host.read_text(HUGE_PAGES).strip()
-    virtual_host.run(f"echo 1 > /proc/sys/vm/compact_memory; echo 160 > {HUGE_PAGES}")
-    try:
+    virtual_host.write_text("/proc/sys/vm/compact_memory", "1")
+    with at_least(virtual_host, 160):
         yield
-    finally:
-        virtual_host.write_text(HUGE_PAGES, before)
 
 
 @pytest.mark.rule("LST-06")

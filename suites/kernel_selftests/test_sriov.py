@@ -1,9 +1,10 @@
 """``vfio_pci_sriov_uapi_test``: a virtual function is for who knows the token of its parent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from harness.guest.rate_limit import mark_with_room
 from harness.host.host import Host
 from harness.model.pci import PciFunction
 from harness.parse.ktap import KtapReport
@@ -27,6 +28,16 @@ def igb(host: Host, free: Free) -> Iterator[PciFunction]:
         yield function
 
 
+def mark_for_refusals(host: Host) -> int:
+    """Return the length of the log when the kernel would speak of one more of either."""
+    return mark_with_room(host, 1, times_refused, what="one more refusal for want of a token")
+
+
+def times_refused(lines: Sequence[str]) -> int:
+    """Return how often, of one of the two."""
+    return max(sum(words in line for line in lines) for words in REFUSALS)
+
+
 def check_tokens(report: KtapReport, log: str) -> None:
     """Nothing failed, and the kernel refused both who had no token and who had another."""
     check_report(report)
@@ -39,7 +50,7 @@ def test_a_virtual_function_is_for_who_knows_the_token(
     host: Host, program: Program, igb: PciFunction, mode: str, each_result: EachResult
 ) -> None:
     """A virtual function is opened with the token of its physical one, and not without."""
-    test, mark = program(PROGRAM), host.kernel_log_mark()
+    test, mark = program(PROGRAM), mark_for_refusals(host)
 
     report = test.run(igb.bdf, variants=[f"{mode}_{token}" for token in TOKENS])
 
@@ -53,7 +64,7 @@ def test_a_token_that_nobody_asked_for_is_noticed(
     host: Host, program: Program, igb: PciFunction, mode: str
 ) -> None:
     """Where everybody shows one, nobody is told that one is required."""
-    test, mark = program(PROGRAM), host.kernel_log_mark()
+    test, mark = program(PROGRAM), mark_for_refusals(host)
 
     report = test.run(igb.bdf, variants=[f"{mode}_same_uuid"])
 

@@ -15,6 +15,7 @@ from suites.kernel_selftests.conftest import (
     TYPE1,
     EachResult,
     Program,
+    at_least,
     check_report,
     mapping_variants,
     no_iommufd,
@@ -38,18 +39,11 @@ def refuses_overflow(host: Host) -> None:
         skip(f"Linux {host.kernel} has other words for that", enabled_by="Linux 6.18 or later")
 
 
-HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
-
-
 @pytest.fixture
 def huge_pages(host: Host) -> Iterator[None]:
-    """The host has four pages of 2 MiB that a program may ask for, unless it has some already."""
-    before = host.read_text(HUGE_PAGES).strip()
-    host.write_text(HUGE_PAGES, str(max(int(before), 4)))
-    try:
+    """The host has four pages of 2 MiB that a program may ask for."""
+    with at_least(host, 4):
         yield
-    finally:
-        host.write_text(HUGE_PAGES, before)
 
 
 @pytest.mark.rule("LST-02")
@@ -186,12 +180,8 @@ def large_pages(host: Host) -> Iterator[None]:
     Each test first has a GiB made, pinned and mapped; page by page, on an emulated processor, that
     takes most of the 30 s that each allows itself, or more.
     """
-    before = host.read_text(SHARED_PAGES).partition("[")[2].partition("]")[0]
-    host.write_text(SHARED_PAGES, "always")
-    try:
+    with host.setting(SHARED_PAGES, "always"):
         yield
-    finally:
-        host.write_text(SHARED_PAGES, before)
 
 
 @pytest.mark.rule("LST-04")

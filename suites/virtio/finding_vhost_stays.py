@@ -25,10 +25,8 @@ _USERS = "/sys/module/vhost_vsock/refcnt"
 @pytest.fixture(params=["io_uring", "no io_uring"])
 def ring(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
     """Whether programs of the host may have it."""
-    before = host.read_text(_SWITCH).strip()
-    host.write_text(_SWITCH, "0" if request.param == "io_uring" else "2")
-    yield request.param
-    host.write_text(_SWITCH, before)
+    with host.setting(_SWITCH, "0" if request.param == "io_uring" else "2"):
+        yield request.param
 
 
 @pytest.mark.parametrize("platform", [False, True], ids=["bypassing", "translated"])
