@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import WaitTimeout
+from harness.guest.rate_limit import mark_with_room
 from harness.guest.system import System
 from harness.parse.iommu_fault import IommuFault, iommu_faults, lines_of_faults
 from harness.wait import wait_until
 
-_INTERVAL, _BURST = 5.0, 10
-"""Linux allows itself so many lines in so many seconds (``DEFAULT_RATELIMIT_…``)."""
-_TICK = 0.25
-"""Seconds more, generously: its clock ticks, and the end of the interval is still inside."""
 _LINES, _ASKED = 2, 3
 """A fault of VT-d makes two lines, for which ``dmar_fault()`` asks three times whether it may:
 for either, and once more before it sees that there is no other fault."""
@@ -32,12 +30,7 @@ class FaultLog:
 
         Of VT-d it tells three faults in five seconds, and half of the fourth.
         """
-        (mark,) = wait_until(
-            f"{system.name}: its kernel may speak of one more fault",
-            lambda: _mark_if_it_may_speak(system),
-            timeout=4 * _INTERVAL,
-        )
-        return cls(system, mark)
+        return cls(system, mark_with_room(system, _ASKED, _asked, what="one more fault"))
 
     def faults(self) -> tuple[IommuFault, ...]:
         """Return what was said until now."""
@@ -53,13 +46,6 @@ class FaultLog:
         return self.faults()
 
 
-def _mark_if_it_may_speak(system: System) -> tuple[int] | None:
-    """Return the length of the log, alone in a tuple: an empty log is one too."""
-    uptime, *log = system.run("cut -d' ' -f1 /proc/uptime; dmesg").stdout.splitlines()
-    lately = [
-        line
-        for line in lines_of_faults(log[-4 * _BURST :])
-        if line.time is not None and line.time > float(uptime) - _INTERVAL - _TICK
-    ]
-    asked = len(lately) * _ASKED / _LINES
-    return (len(log),) if asked + _ASKED <= _BURST else None
+def _asked(lines: Sequence[str]) -> float:
+    """Return how often the kernel asked its limit for what it says of faults in *lines*."""
+    return len(lines_of_faults(lines)) * _ASKED / _LINES
