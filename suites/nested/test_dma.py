@@ -6,12 +6,12 @@ import pytest
 
 from harness.guest.canary import canary
 from harness.guest.edu import Edu
+from harness.guest.fault_log import FaultLog
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import TEST_DEVICES
 from harness.lab.nested import Nested
 from harness.model.pci import Bdf, PciFunction
-from harness.parse.dmesg import dmar_faults
 from harness.testing import check_said, must_fail
 
 VALUE = 0x6261_6421
@@ -19,12 +19,12 @@ VALUE = 0x6261_6421
 
 def check_stopped(edu: Edu, host: Host, *, source: Bdf, above: int) -> None:
     """A DMA to memory of the host changes nothing; the fault names requester and address."""
-    mark = host.kernel_log_mark()
+    log = FaultLog.listen(host)
     with canary(host, above=above) as bystander:
         edu.poke(bystander.address, VALUE)
 
         assert bystander.intact, bystander.look()
-    faults = dmar_faults(host.kernel_log_since(mark).splitlines())
+    faults = log.soon()
     assert [(f.source, f.address) for f in faults][:1] == [(source, bystander.address & ~0xFFF)]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness.guest.canary import canary
+from harness.guest.fault_log import FaultLog
 from harness.guest.stray import stray_write, stray_write_of
 from harness.guest.system import System
 from harness.guest.user_nodes import node_of
@@ -14,7 +15,8 @@ from harness.guest.vfio_driver import drive
 from harness.lab.driver_guest import DriverGuest
 from harness.model.pci import Bdf, PciFunction
 from harness.model.user_space import Exposure, exposure_of
-from harness.parse.dmesg import DmarFault, FaultKind, dmar_faults
+from harness.parse.dmesg import FaultKind
+from harness.parse.iommu_fault import IommuFault
 from harness.testing import must_fail
 
 pytestmark = pytest.mark.full
@@ -23,24 +25,29 @@ UIO, VFIO = "uio_pci_generic", "vfio-pci"
 PAGE_MASK = ~0xFFF
 
 
-def stray_of_vfio(system: System, bdf: Bdf) -> tuple[Exposure, Sequence[DmarFault], int]:
+def faults_of(log: FaultLog, reached: Exposure) -> Sequence[IommuFault]:
+    """Return what was logged: of a write that was refused it is told soon."""
+    return log.soon() if reached is Exposure.MAPPED else log.faults()
+
+
+def stray_of_vfio(system: System, bdf: Bdf) -> tuple[Exposure, Sequence[IommuFault], int]:
     """Let a process with vfio write astray; return what it reached, the faults, the address."""
-    mark = system.kernel_log_mark()
+    log = FaultLog.listen(system)
     with canary(system) as bystander, drive(system, bdf) as driver:
         stray_write_of(driver, bystander.address)
         reached = Exposure.MAPPED if bystander.intact else Exposure.ALL
         address = bystander.address
-    return reached, dmar_faults(system.kernel_log_since(mark).splitlines()), address
+    return reached, faults_of(log, reached), address
 
 
-def stray_of_mapping(system: System, bdf: Bdf) -> tuple[Exposure, Sequence[DmarFault], int]:
+def stray_of_mapping(system: System, bdf: Bdf) -> tuple[Exposure, Sequence[IommuFault], int]:
     """Let a process that has mapped the registers, as with UIO, write astray."""
-    mark = system.kernel_log_mark()
+    log = FaultLog.listen(system)
     with canary(system) as bystander:
         stray_write(system, bdf, bystander.address)
         reached = Exposure.MAPPED if bystander.intact else Exposure.ALL
         address = bystander.address
-    return reached, dmar_faults(system.kernel_log_since(mark).splitlines()), address
+    return reached, faults_of(log, reached), address
 
 
 def check_node_tells(node: str, reached: Exposure) -> None:
@@ -48,7 +55,7 @@ def check_node_tells(node: str, reached: Exposure) -> None:
     assert reached is exposure_of(node), f"{node} reaches {reached.value}"
 
 
-def check_logged(faults: Sequence[DmarFault], bdf: Bdf, address: int) -> None:
+def check_logged(faults: Sequence[IommuFault], bdf: Bdf, address: int) -> None:
     """The first fault is a write of *bdf* to *address*."""
     seen = [(fault.kind, fault.source, fault.address) for fault in faults][:1]
     assert seen == [(FaultKind.DMA_WRITE, bdf, address & PAGE_MASK)], faults

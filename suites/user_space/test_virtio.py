@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from harness.guest.canary import canary
+from harness.guest.fault_log import FaultLog
 from harness.guest.vfio_driver import drive
 from harness.guest.virtio_rng import write_random
 from harness.lab.driver_guest import DriverGuest
 from harness.machine.command import Device
 from harness.model.pci import Bdf
-from harness.parse.dmesg import dmar_faults
 from harness.testing import must_fail
 
 pytestmark = pytest.mark.full
@@ -41,11 +41,11 @@ def stray_of_virtio(guest: DriverGuest, device: Device) -> Stray:
     """Let *device*, driven by vfio, write to memory that is not mapped for it."""
     host, bdf = guest.host, guest.plug(device).bdf
     by_physical = not device.options.get("iommu_platform", False)
-    mark = host.kernel_log_mark()
     with host.bound(bdf, "vfio-pci"), canary(host) as bystander, drive(host, bdf) as driver:
+        log = FaultLog.listen(host)
         write_random(driver, bystander.address, COUNT, by_physical=by_physical)
         intact = bystander.intact
-    faults = dmar_faults(host.kernel_log_since(mark).splitlines())
+    faults = log.soon() if intact else log.faults()
     return Stray(bdf, intact, tuple(fault.source for fault in faults))
 
 
