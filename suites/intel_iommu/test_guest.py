@@ -9,6 +9,7 @@ import pytest
 
 from harness.guest.acpi import acpi_table
 from harness.guest.block import BlockDevice
+from harness.guest.fault_log import FaultLog
 from harness.guest.guest import Guest
 from harness.guest.stray import stray_write
 from harness.guest.system import System
@@ -23,7 +24,8 @@ from harness.model.pci import Bdf
 from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.registers import REGISTERS_BASE, Capability, GlobalStatus, Version
 from harness.parse.dmar import parse_dmar
-from harness.parse.dmesg import DmarFault, FaultKind, IommuBoot, dmar_faults, iommu_boot
+from harness.parse.dmesg import FaultKind, IommuBoot, iommu_boot
+from harness.parse.iommu_fault import IommuFault
 from harness.parse.trace_log import TraceEvent
 from harness.testing import must_fail
 from suites.intel_iommu.conftest import GUEST, Observe
@@ -360,14 +362,14 @@ def test_an_idle_disk_is_noticed(vtd_guest: Nested, guest: Guest) -> None:
         check_shadow(vtd_guest, guest, blocks=0)
 
 
-def stray_faults(guest: Guest, address: int, *, master: bool = True) -> tuple[DmarFault, ...]:
+def stray_faults(guest: Guest, address: int, *, master: bool = True) -> tuple[IommuFault, ...]:
     """Let the stray function write to *address*; return the faults that Linux logs of it."""
-    mark = guest.kernel_log_mark()
+    log = FaultLog.listen(guest)
     stray_write(guest, STRAY, address, master=master)
-    return dmar_faults(guest.kernel_log_since(mark).splitlines())
+    return log.soon() if master else log.faults()
 
 
-def check_memory_fault(faults: Sequence[DmarFault], address: int) -> None:
+def check_memory_fault(faults: Sequence[IommuFault], address: int) -> None:
     """The first is a write of the stray function to *address*."""
     seen = [(fault.kind, fault.source, fault.address) for fault in faults]
     assert seen[:1] == [(FaultKind.DMA_WRITE, STRAY, address)], faults
@@ -386,7 +388,7 @@ def test_dma_that_does_not_happen_is_noticed(guest: Guest) -> None:
         check_memory_fault(stray_faults(guest, UNMAPPED, master=False), UNMAPPED)
 
 
-def check_interrupt_fault(faults: Sequence[DmarFault]) -> None:
+def check_interrupt_fault(faults: Sequence[IommuFault]) -> None:
     """The first is an interrupt through the entry that is not there.
 
     Its source is not checked: QEMU knows the requester of messages, not of a plain DMA write to

@@ -6,16 +6,20 @@ by the descriptor that came with a mapping, which QEMU does not see, and by mess
 through QEMU's own model of the IOMMU and of bus mastering.
 """
 
+from collections.abc import Sequence
+
 import pytest
 
 from harness.device.device import DmaFault
 from harness.device.protocol import RequestFailed
 from harness.guest.canary import canary
+from harness.guest.fault_log import FaultLog
 from harness.guest.vfio_driver import VfioDriver, drive
 from harness.lab.accesses import counting
 from harness.lab.plugged import Plugged
 from harness.model.address import AddressRange
-from harness.parse.dmesg import FaultKind, dmar_faults
+from harness.parse.dmesg import FaultKind
+from harness.parse.iommu_fault import IommuFault
 from harness.parse.trace_log import TraceEvent
 from harness.testing import must_fail
 from harness.wait import wait_until
@@ -235,34 +239,33 @@ def test_dma_inside_of_the_mapping_is_not_refused(
         check_refused(worker, IOVA, by_message=by_message)
 
 
-def check_reported(log: str, plugged: Plugged, address: int) -> None:
+def check_reported(faults: Sequence[IommuFault], plugged: Plugged, address: int) -> None:
     """The kernel names the function and the address of a fault."""
-    faults = dmar_faults(log.splitlines())
     found = [(fault.kind, fault.source, fault.address) for fault in faults]
-    assert found == [(FaultKind.DMA_READ, plugged.bdf, address)], f"{found} in:\n{log[-600:]}"
+    assert found == [(FaultKind.DMA_READ, plugged.bdf, address)], faults
 
 
 @pytest.mark.rule("NST-20", "VTD-51")
 def test_fault_is_reported(worker: Plugged, driver: VfioDriver) -> None:
     """A read by message beside the mapping makes intel-iommu fault, and Linux says where."""
     driver.map(IOVA)
-    mark = worker.stage.kernel_log_mark()
+    log = FaultLog.listen(worker.stage)
 
     refusal_of(worker, ELSEWHERE, by_message=True)
 
-    check_reported(worker.stage.kernel_log_since(mark), worker, ELSEWHERE)
+    check_reported(log.soon(), worker, ELSEWHERE)
 
 
 @pytest.mark.negative_control("NST-20", "VTD-51")
 def test_silence_after_good_dma_is_noticed(worker: Plugged, driver: VfioDriver) -> None:
     """The check fails after DMA that was allowed."""
     driver.map(IOVA)
-    mark = worker.stage.kernel_log_mark()
+    log = FaultLog.listen(worker.stage)
 
     refusal_of(worker, IOVA, by_message=True)
 
     with must_fail():
-        check_reported(worker.stage.kernel_log_since(mark), worker, IOVA)
+        check_reported(log.faults(), worker, IOVA)
 
 
 @WAYS
