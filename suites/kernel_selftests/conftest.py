@@ -9,7 +9,6 @@
 ``mode_inside``     a way to the guest's IOMMU; repeated for three
 ``iommufd_inside``  the kernel of the guest has /dev/iommu
 ``free_inside``     a function of the guest, by name, in the hands of the guest's vfio-pci
-``each_result``     reports the results of a run as subtests
 ==================  =============================================================================
 
 The guest has the kernel that ``--guest-kernel`` names, as all have; but where that of the host is
@@ -44,7 +43,13 @@ from harness.suite_fixtures import WENT_WRONG, Free
 from harness.testing import skip
 
 Program = Callable[[str], KernelTest]
-EachResult = Callable[[KtapReport], None]
+
+MAPPINGS = "vfio/vfio_dma_mapping_test"
+REGISTERS = "vfio/vfio_dma_mapping_mmio_test"
+DEVICE = "vfio/vfio_pci_device_test"
+SETUP = "vfio/vfio_iommufd_setup_test"
+COPIES = "vfio/vfio_pci_driver_test"
+"""Programs of ``tools/testing/selftests``."""
 
 TYPE1 = "vfio_type1v2_iommu"
 MODES = (
@@ -189,18 +194,6 @@ def needs(system: System, node: str, *, enabled_by: str) -> None:
         skip(f"the kernel of {system.name} has no {node}", enabled_by=enabled_by)
 
 
-@pytest.fixture
-def each_result(subtests: pytest.Subtests) -> EachResult:
-    """Report every result of a run as a subtest, skipped with the reason it gives."""
-
-    def tell(report: KtapReport) -> None:
-        for result in report.results:
-            with subtests.test(result.name):
-                check_result(result)
-
-    return tell
-
-
 @contextmanager
 def no_iommufd(system: System) -> Iterator[None]:
     """Have another device in the place of /dev/iommu while inside."""
@@ -242,7 +235,14 @@ def check_result(result: KtapResult) -> None:
     assert result.outcome is not Outcome.FAIL, "\n".join([str(result), *result.said[-12:]])
 
 
-def check_report(report: KtapReport) -> None:
-    """Nothing failed, and every test has a result."""
+def check_report(report: KtapReport, subtests: pytest.Subtests | None = None) -> None:
+    """Nothing failed, and every test has a result.
+
+    :param subtests: where each result becomes one, skipped with the reason it gives.
+    """
+    if subtests is not None:
+        for result in report.results:
+            with subtests.test(result.name):
+                check_result(result)
     problems = report.problems()
     assert not problems, "\n".join(problems)

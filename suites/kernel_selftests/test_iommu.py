@@ -10,7 +10,6 @@ from harness.model.version import RELEASE
 from harness.testing import must_fail, skip
 from suites.kernel_selftests.conftest import (
     ENABLES,
-    EachResult,
     Program,
     at_least,
     check_report,
@@ -43,12 +42,9 @@ def huge_pages(virtual_host: VirtualHost) -> Iterator[None]:
 
 @pytest.mark.rule("LST-06")
 @pytest.mark.usefixtures("huge_pages")
-def test_iommufd_keeps_its_promises(program: Program, each_result: EachResult) -> None:
+def test_iommufd_keeps_its_promises(program: Program, subtests: pytest.Subtests) -> None:
     """What iommufd promises holds for a mock device: objects, ranges, pages, dirty bits."""
-    report = program(PROGRAM).run(leave_out=DMA_BUF, timeout=600)
-
-    each_result(report)
-    check_report(report)
+    check_report(program(PROGRAM).run(leave_out=DMA_BUF, timeout=600), subtests)
 
 
 @pytest.fixture
@@ -67,13 +63,10 @@ def with_dma_bufs(host: Host, with_mock: None) -> None:
 @pytest.mark.rule("LST-06")
 @pytest.mark.usefixtures("with_dma_bufs")
 def test_a_dma_buf_is_mapped_until_it_is_revoked(
-    program: Program, each_result: EachResult
+    program: Program, subtests: pytest.Subtests
 ) -> None:
     """A dma-buf is mapped within its size, and after its owner revoked it no more."""
-    report = program(PROGRAM).run(only=DMA_BUF)
-
-    each_result(report)
-    check_report(report)
+    check_report(program(PROGRAM).run(only=DMA_BUF), subtests)
 
 
 @pytest.mark.negative_control("LST-06")

@@ -11,9 +11,12 @@ from harness.model.pci import PciFunction
 from harness.suite_fixtures import Free
 from harness.testing import must_fail
 from suites.kernel_selftests.conftest import (
+    DEVICE,
+    MAPPINGS,
     OVERFLOW,
+    REGISTERS,
+    SETUP,
     TYPE1,
-    EachResult,
     Program,
     check_report,
     mapping_variants,
@@ -43,15 +46,14 @@ def test_a_guest_maps_and_unmaps_memory(
     igb: PciFunction,
     mode_inside: str,
     unasked: list[str],
-    each_result: EachResult,
+    subtests: pytest.Subtests,
 ) -> None:
     """A guest maps memory for an assigned device, with pages of its size, and unmaps it."""
-    test = program_inside("vfio/vfio_dma_mapping_test")
+    test = program_inside(MAPPINGS)
 
-    report = test.run(igb.bdf, variants=mapping_variants(mode_inside), leave_out=unasked)
-
-    each_result(report)
-    check_report(report)
+    check_report(
+        test.run(igb.bdf, variants=mapping_variants(mode_inside), leave_out=unasked), subtests
+    )
 
 
 @pytest.mark.negative_control("LST-02")
@@ -59,7 +61,7 @@ def test_memory_that_a_guest_does_not_map_is_noticed(
     guest: Guest, program_inside: Program, igb: PciFunction, unasked: list[str]
 ) -> None:
     """Where the kernel of the guest allows no mapping, its tests of mappings fail."""
-    test = program_inside("vfio/vfio_dma_mapping_test")
+    test = program_inside(MAPPINGS)
 
     with no_mappings(guest):
         report = test.run(igb.bdf, variants=mapping_variants(TYPE1), leave_out=unasked)
@@ -70,15 +72,10 @@ def test_memory_that_a_guest_does_not_map_is_noticed(
 
 @pytest.mark.rule("LST-05")
 def test_a_guest_maps_registers_by_type1_alone(
-    program_inside: Program, igb: PciFunction, mode_inside: str, each_result: EachResult
+    program_inside: Program, igb: PciFunction, mode_inside: str, subtests: pytest.Subtests
 ) -> None:
     """A guest has BARs in its IOMMU by type 1, though they are the host's; never by iommufd."""
-    test = program_inside("vfio/vfio_dma_mapping_mmio_test")
-
-    report = test.run(igb.bdf, variants=[mode_inside])
-
-    each_result(report)
-    check_report(report)
+    check_report(program_inside(REGISTERS).run(igb.bdf, variants=[mode_inside]), subtests)
 
 
 @pytest.mark.negative_control("LST-05")
@@ -86,7 +83,7 @@ def test_registers_that_a_guest_does_not_map_are_noticed(
     guest: Guest, program_inside: Program, igb: PciFunction
 ) -> None:
     """Where the kernel of the guest allows no mapping, BARs are not mapped either."""
-    test = program_inside("vfio/vfio_dma_mapping_mmio_test")
+    test = program_inside(REGISTERS)
 
     with no_mappings(guest):
         report = test.run(igb.bdf, variants=[TYPE1])
@@ -99,13 +96,10 @@ def test_registers_that_a_guest_does_not_map_are_noticed(
 @pytest.mark.usefixtures("iommufd_inside")
 @pytest.mark.parametrize("name", ["igb", "nvme"])
 def test_a_guest_configures_devices_and_is_interrupted(
-    program_inside: Program, free_inside: Free, name: str, each_result: EachResult
+    program_inside: Program, free_inside: Free, name: str, subtests: pytest.Subtests
 ) -> None:
     """In a guest configuration space is written, BARs are mapped, vectors arrive, a reset is."""
-    report = program_inside("vfio/vfio_pci_device_test").run(free_inside(name).bdf)
-
-    each_result(report)
-    check_report(report)
+    check_report(program_inside(DEVICE).run(free_inside(name).bdf), subtests)
 
 
 @pytest.mark.negative_control("LST-01")
@@ -114,7 +108,7 @@ def test_a_device_that_the_vfio_of_a_guest_lacks_is_noticed(
     guest: Guest, program_inside: Program, igb: PciFunction
 ) -> None:
     """A function that nobody drives in the guest fails them."""
-    test = program_inside("vfio/vfio_pci_device_test")
+    test = program_inside(DEVICE)
 
     with guest.without_driver(igb.bdf):
         report = test.run(igb.bdf)
@@ -126,13 +120,10 @@ def test_a_device_that_the_vfio_of_a_guest_lacks_is_noticed(
 @pytest.mark.rule("LST-03")
 @pytest.mark.usefixtures("iommufd_inside")
 def test_a_guest_binds_a_device_to_its_iommufd_once(
-    program_inside: Program, igb: PciFunction, each_result: EachResult
+    program_inside: Program, igb: PciFunction, subtests: pytest.Subtests
 ) -> None:
     """In a guest a device is bound once, to its iommufd, and attached to what exists."""
-    report = program_inside("vfio/vfio_iommufd_setup_test").run(igb.bdf)
-
-    each_result(report)
-    check_report(report)
+    check_report(program_inside(SETUP).run(igb.bdf), subtests)
 
 
 @pytest.mark.negative_control("LST-03")
@@ -141,7 +132,7 @@ def test_an_iommufd_of_a_guest_that_is_none_is_noticed(
     guest: Guest, program_inside: Program, igb: PciFunction
 ) -> None:
     """Where the guest's /dev/iommu is another device, nothing can be bound."""
-    test = program_inside("vfio/vfio_iommufd_setup_test")
+    test = program_inside(SETUP)
 
     with no_iommufd(guest):
         report = test.run(igb.bdf)

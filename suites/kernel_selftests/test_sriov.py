@@ -10,7 +10,7 @@ from harness.model.pci import PciFunction
 from harness.parse.ktap import KtapReport
 from harness.suite_fixtures import Free
 from harness.testing import must_fail
-from suites.kernel_selftests.conftest import TYPE1, EachResult, Program, check_report
+from suites.kernel_selftests.conftest import TYPE1, Program, check_report
 
 pytestmark = pytest.mark.full
 
@@ -38,24 +38,23 @@ def times_refused(lines: Sequence[str]) -> int:
     return max(sum(words in line for line in lines) for words in REFUSALS)
 
 
-def check_tokens(report: KtapReport, log: str) -> None:
+def check_tokens(report: KtapReport, log: str, subtests: pytest.Subtests | None = None) -> None:
     """Nothing failed, and the kernel refused both who had no token and who had another."""
-    check_report(report)
+    check_report(report, subtests)
     missing = [words for words in REFUSALS if words not in log]
     assert not missing, f"the kernel did not say {missing}, but:\n{log}"
 
 
 @pytest.mark.rule("LIF-28")
 def test_a_virtual_function_is_for_who_knows_the_token(
-    host: Host, program: Program, igb: PciFunction, mode: str, each_result: EachResult
+    host: Host, program: Program, igb: PciFunction, mode: str, subtests: pytest.Subtests
 ) -> None:
     """A virtual function is opened with the token of its physical one, and not without."""
     test, mark = program(PROGRAM), mark_for_refusals(host)
 
     report = test.run(igb.bdf, variants=[f"{mode}_{token}" for token in TOKENS])
 
-    each_result(report)
-    check_tokens(report, host.kernel_log_since(mark))
+    check_tokens(report, host.kernel_log_since(mark), subtests)
 
 
 @pytest.mark.negative_control("LIF-28")

@@ -10,10 +10,14 @@ from harness.model.pci import PciFunction
 from harness.suite_fixtures import Free
 from harness.testing import must_fail, skip
 from suites.kernel_selftests.conftest import (
+    COPIES,
+    DEVICE,
     DRIVERS,
+    MAPPINGS,
     OVERFLOW,
+    REGISTERS,
+    SETUP,
     TYPE1,
-    EachResult,
     Program,
     at_least,
     check_report,
@@ -49,15 +53,14 @@ def huge_pages(host: Host) -> Iterator[None]:
 @pytest.mark.rule("LST-02")
 @pytest.mark.usefixtures("huge_pages")
 def test_memory_is_mapped_and_unmapped(
-    program: Program, igb: PciFunction, mode: str, each_result: EachResult
+    program: Program, igb: PciFunction, mode: str, subtests: pytest.Subtests
 ) -> None:
     """Memory is mapped with pages of its size, and unmapped; so is the end of all addresses."""
-    test = program("vfio/vfio_dma_mapping_test")
+    test = program(MAPPINGS)
 
-    report = test.run(igb.bdf, variants=mapping_variants(mode), leave_out=[OVERFLOW])
-
-    each_result(report)
-    check_report(report)
+    check_report(
+        test.run(igb.bdf, variants=mapping_variants(mode), leave_out=[OVERFLOW]), subtests
+    )
 
 
 @pytest.mark.rule("LST-02")
@@ -66,7 +69,7 @@ def test_a_range_beyond_all_addresses_is_refused(
     program: Program, igb: PciFunction, mode: str
 ) -> None:
     """A range that goes beyond the last address is neither mapped nor unmapped: EOVERFLOW."""
-    test = program("vfio/vfio_dma_mapping_test")
+    test = program(MAPPINGS)
 
     report = test.run(igb.bdf, variants=[mode], leave_out=["unmap_range", "unmap_all"])
 
@@ -78,7 +81,7 @@ def test_memory_that_is_not_mapped_is_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
     """Where the kernel allows no mapping, its tests of mappings fail."""
-    test = program("vfio/vfio_dma_mapping_test")
+    test = program(MAPPINGS)
 
     with no_mappings(host):
         report = test.run(igb.bdf, variants=mapping_variants(TYPE1), leave_out=[OVERFLOW])
@@ -89,13 +92,10 @@ def test_memory_that_is_not_mapped_is_noticed(
 
 @pytest.mark.rule("LST-05")
 def test_registers_are_mapped_by_type1_alone(
-    program: Program, igb: PciFunction, mode: str, each_result: EachResult
+    program: Program, igb: PciFunction, mode: str, subtests: pytest.Subtests
 ) -> None:
     """BARs, whole, in part, misaligned, go into the IOMMU by type 1, and never by iommufd."""
-    report = program("vfio/vfio_dma_mapping_mmio_test").run(igb.bdf, variants=[mode])
-
-    each_result(report)
-    check_report(report)
+    check_report(program(REGISTERS).run(igb.bdf, variants=[mode]), subtests)
 
 
 @pytest.mark.negative_control("LST-05")
@@ -103,7 +103,7 @@ def test_registers_that_are_not_mapped_are_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
     """Where the kernel allows no mapping, BARs are not mapped either."""
-    test = program("vfio/vfio_dma_mapping_mmio_test")
+    test = program(REGISTERS)
 
     with no_mappings(host):
         report = test.run(igb.bdf, variants=[TYPE1])
@@ -119,13 +119,10 @@ def test_registers_that_are_not_mapped_are_noticed(
 @pytest.mark.usefixtures("with_iommufd")
 @pytest.mark.parametrize("name", ["e1000e", "igb", "nvme"])
 def test_devices_are_configured_and_interrupt(
-    program: Program, free: Free, name: str, each_result: EachResult
+    program: Program, free: Free, name: str, subtests: pytest.Subtests
 ) -> None:
     """Configuration space is written, BARs are mapped, vectors arrive, a reset is made."""
-    report = program("vfio/vfio_pci_device_test").run(free(name).bdf)
-
-    each_result(report)
-    check_report(report)
+    check_report(program(DEVICE).run(free(name).bdf), subtests)
 
 
 @pytest.mark.negative_control("LST-01")
@@ -134,7 +131,7 @@ def test_a_device_that_vfio_lacks_is_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
     """A function that nobody drives fails them."""
-    test = program("vfio/vfio_pci_device_test")
+    test = program(DEVICE)
 
     with host.without_driver(igb.bdf):
         report = test.run(igb.bdf)
@@ -146,13 +143,10 @@ def test_a_device_that_vfio_lacks_is_noticed(
 @pytest.mark.rule("LST-03")
 @pytest.mark.usefixtures("with_iommufd")
 def test_a_device_is_bound_to_iommufd_once(
-    program: Program, igb: PciFunction, each_result: EachResult
+    program: Program, igb: PciFunction, subtests: pytest.Subtests
 ) -> None:
     """A device is bound once, to a real iommufd, asked after that, attached to what exists."""
-    report = program("vfio/vfio_iommufd_setup_test").run(igb.bdf)
-
-    each_result(report)
-    check_report(report)
+    check_report(program(SETUP).run(igb.bdf), subtests)
 
 
 @pytest.mark.negative_control("LST-03")
@@ -161,7 +155,7 @@ def test_an_iommufd_that_is_none_is_noticed(
     virtual_host: VirtualHost, program: Program, igb: PciFunction
 ) -> None:
     """Where /dev/iommu is another device, nothing can be bound."""
-    test = program("vfio/vfio_iommufd_setup_test")
+    test = program(SETUP)
 
     with no_iommufd(virtual_host):
         report = test.run(igb.bdf)
@@ -189,13 +183,10 @@ def large_pages(host: Host) -> Iterator[None]:
 @pytest.mark.usefixtures("with_iommufd", "large_pages")
 @pytest.mark.parametrize("mode", DRIVERS, indirect=True)
 def test_a_device_copies_memory_and_interrupts(
-    program: Program, igb: PciFunction, mode: str, each_result: EachResult
+    program: Program, igb: PciFunction, mode: str, subtests: pytest.Subtests
 ) -> None:
     """The igb copies memory by DMA where it is mapped, and not where it is not; MSI arrive."""
-    report = program("vfio/vfio_pci_driver_test").run(igb.bdf, variants=[mode], timeout=300)
-
-    each_result(report)
-    check_report(report)
+    check_report(program(COPIES).run(igb.bdf, variants=[mode], timeout=300), subtests)
 
 
 @pytest.mark.negative_control("LST-04")
@@ -204,7 +195,7 @@ def test_a_device_without_memory_is_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
     """Where the kernel allows no mapping it has nothing to copy."""
-    test = program("vfio/vfio_pci_driver_test")
+    test = program(COPIES)
 
     with no_mappings(host):
         report = test.run(igb.bdf, variants=[TYPE1])
@@ -224,7 +215,7 @@ def test_the_driver_is_there_again_after_the_tests(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
     """A function that was taken from its driver for the kernel's tests is given back to it."""
-    test = program("vfio/vfio_dma_mapping_mmio_test")
+    test = program(REGISTERS)
     with host.bound(igb.bdf, "igb"):
         with host.bound(igb.bdf):
             check_report(test.run(igb.bdf, variants=[TYPE1]))
