@@ -5,11 +5,12 @@ All of them are read, and where that harms nobody written.
 With KVM the exits of the vCPU are counted beside QEMU's traces; without, there are only these.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
+from harness.lab.accesses import Accesses
 from harness.lab.assigned import Assigned
 from harness.lab.shape_host import ShapeMachine
 from harness.model.address import AddressRange
@@ -46,6 +47,23 @@ BARS = [
     ("lsi", 2),
 ]
 """Every memory BAR of the zoo."""
+WRITABLE = [("testdev", 2), ("ivshmem", 2), ("virtio-rng", 1)]
+"""BARs where any write is harmless: nothing at all, memory, and a table of MSI-X that is off,
+with nothing beside it."""
+
+
+def read(zoo: ShapeMachine, where: str, words: Sequence[int]) -> Accesses:
+    """Let the vCPU read each of *words*, and count what happens."""
+    return zoo.reads(where, *words, count=COUNT)
+
+
+def write(zoo: ShapeMachine, where: str, words: Sequence[int]) -> Accesses:
+    """Let the vCPU write each of *words*, and count what happens."""
+    return zoo.writes(where, VALUE, *words, count=COUNT)
+
+
+Touch = Callable[[ShapeMachine, str, Sequence[int]], Accesses]
+"""`read` or `write`; the text says where, in messages."""
 
 
 def places_of(assigned: Assigned, bar: int, found: MemoryMap) -> Mapping[TrapClass, list[int]]:
@@ -56,29 +74,24 @@ def places_of(assigned: Assigned, bar: int, found: MemoryMap) -> Mapping[TrapCla
     return {served: [window.start + o for o in offsets] for served, offsets in places.items()}
 
 
-def check_served(zoo: ShapeMachine, name: str, bar: int, found: MemoryMap) -> None:
+def without(found: MemoryMap, lost: str) -> MemoryMap:
+    """Return *found* without the rows that have *lost* in their names: a wrong prediction."""
+    return found.altered(lambda row: None if lost in row.name else row)
+
+
+def check_served(
+    zoo: ShapeMachine, name: str, bar: int, found: MemoryMap, touch: Touch = read
+) -> None:
     """What *found* predicts for each sampled page of the BAR is what is counted there."""
     places = places_of(zoo.assigned[name], bar, found)
-    reads = {
-        served: zoo.reads(f"{name} BAR {bar}: {', '.join(map(hex, where))}", *where, count=COUNT)
+    counted = {
+        served: touch(zoo, f"{name} BAR {bar}: {', '.join(map(hex, where))}", where)
         for served, where in places.items()
     }
     wrong = [
-        f"{k.value} expected: {r.explain()}" for k, r in reads.items() if r.served_by is not k
-    ]
-    assert places and not wrong, "\n".join(wrong)
-
-
-def check_written(zoo: ShapeMachine, name: str, bar: int, found: MemoryMap) -> None:
-    """The same for writes."""
-    places = places_of(zoo.assigned[name], bar, found)
-    writes = {
-        served: zoo.writes(f"{name} BAR {bar}: {', '.join(map(hex, where))}", VALUE, *where,
-                           count=COUNT)
-        for served, where in places.items()
-    }  # fmt: skip
-    wrong = [
-        f"{k.value} expected: {w.explain()}" for k, w in writes.items() if w.served_by is not k
+        f"{served.value} expected: {accesses.explain()}"
+        for served, accesses in counted.items()
+        if accesses.served_by is not served
     ]
     assert places and not wrong, "\n".join(wrong)
 
@@ -86,6 +99,9 @@ def check_written(zoo: ShapeMachine, name: str, bar: int, found: MemoryMap) -> N
 by_host = pytest.mark.parametrize("bare_zoo", ["host"], indirect=True, scope="session")
 unmapped = pytest.mark.parametrize("bare_zoo", ["unmapped"], indirect=True, scope="session")
 by_tcg = pytest.mark.parametrize("bare_zoo", ["tcg"], indirect=True, scope="session")
+
+
+# -- as the host runs machines: with KVM, where it has that -----------------------------------
 
 
 @by_host
@@ -101,125 +117,44 @@ def test_every_memory_bar_is_here(bare_zoo: ShapeMachine) -> None:
 
 
 @by_host
-@pytest.mark.parametrize(("name", "bar"), BARS)
+@pytest.mark.parametrize(
+    ("name", "bar", "touch"),
+    [*((*each, read) for each in BARS), *((*each, write) for each in WRITABLE)],
+)
 @pytest.mark.rule("TRP-09", "TRP-07")
-def test_pages_are_served_as_the_map_says(bare_zoo: ShapeMachine, name: str, bar: int) -> None:
-    """Each page of a device is direct or trapped as the map of its machine says."""
-    check_served(bare_zoo, name, bar, bare_zoo.map)
+def test_pages_are_served_as_the_map_says(
+    bare_zoo: ShapeMachine, name: str, bar: int, touch: Touch
+) -> None:
+    """Each page of a device is direct or trapped as the map of its machine says.
+
+    An access to a direct page leaves neither exit nor trace, one to a trapped page both.
+    """
+    check_served(bare_zoo, name, bar, bare_zoo.map, touch)
 
 
-WITHOUT_KVM = [("nvme-pages", 0), ("xhci", 0), ("virtio-rng", 1), ("testdev", 2), ("lsi", 1)]
-"""A BAR of each kind: with a table on pages of its own, on a mixed page, without a table."""
+WRONG = [
+    ("nvme-pages", 0, read, "msix-table"),
+    ("xhci", 0, read, "mmaps"),
+    ("megasas", 3, read, "mmaps"),
+    ("virtio-rng", 1, write, "msix-table"),
+    ("ivshmem", 2, write, "mmaps"),
+]
+"""BARs, how they are touched, and rows that the map has lost."""
 
-
-@by_tcg
-@pytest.mark.parametrize(("name", "bar"), WITHOUT_KVM)
-@pytest.mark.rule("TRP-10", "TRP-09")
-def test_without_kvm_the_traces_say_the_same(bare_zoo: ShapeMachine, name: str, bar: int) -> None:
-    """Under TCG there are no exits: a direct page leaves no trace, any other page its own."""
-    check_served(bare_zoo, name, bar, bare_zoo.map)
-
-
-LOST = [("nvme-pages", 0, "msix-table"), ("xhci", 0, "mmaps"), ("megasas", 3, "mmaps")]
+from_wrong_maps = pytest.mark.parametrize(("name", "bar", "touch", "lost"), WRONG)
 
 
 @by_host
-@pytest.mark.parametrize(("name", "bar", "lost"), LOST)
+@from_wrong_maps
 @pytest.mark.negative_control("TRP-09", "TRP-07")
 def test_wrong_prediction_is_noticed(
-    bare_zoo: ShapeMachine, name: str, bar: int, lost: str
+    bare_zoo: ShapeMachine, name: str, bar: int, touch: Touch, lost: str
 ) -> None:
     """The check fails for a map from which rows were taken."""
-    less = bare_zoo.map.altered(lambda row: None if lost in row.name else row)
+    less = without(bare_zoo.map, lost)
 
     with must_fail():
-        check_served(bare_zoo, name, bar, less)
-
-
-@by_tcg
-@pytest.mark.parametrize(("name", "bar", "lost"), LOST)
-@pytest.mark.negative_control("TRP-10")
-def test_wrong_prediction_is_noticed_without_kvm(
-    bare_zoo: ShapeMachine, name: str, bar: int, lost: str
-) -> None:
-    """So it does when traces are all there is."""
-    less = bare_zoo.map.altered(lambda row: None if lost in row.name else row)
-
-    with must_fail():
-        check_served(bare_zoo, name, bar, less)
-
-
-# -- written ----------------------------------------------------------------------------------
-
-
-WRITABLE = [("testdev", 2), ("ivshmem", 2), ("virtio-rng", 1)]
-"""BARs where any write is harmless: nothing at all, memory, and a table of MSI-X that is off,
-with nothing beside it."""
-
-
-@by_host
-@pytest.mark.parametrize(("name", "bar"), WRITABLE)
-@pytest.mark.rule("TRP-09", "TRP-07")
-def test_writes_are_served_as_the_map_says(bare_zoo: ShapeMachine, name: str, bar: int) -> None:
-    """A write to a direct page leaves neither exit nor trace, one to a trapped page both."""
-    check_written(bare_zoo, name, bar, bare_zoo.map)
-
-
-@unmapped
-@pytest.mark.parametrize(("name", "bar"), WRITABLE)
-@pytest.mark.rule("TRP-09", "TRP-07")
-def test_every_write_to_an_unmapped_device_is_trapped(
-    bare_zoo: ShapeMachine, name: str, bar: int
-) -> None:
-    """With x-no-mmap the same writes are all seen by QEMU."""
-    assert TrapClass.DIRECT not in places_of(bare_zoo.assigned[name], bar, bare_zoo.map)
-
-    check_written(bare_zoo, name, bar, bare_zoo.map)
-
-
-@by_tcg
-@pytest.mark.parametrize(("name", "bar"), WRITABLE[1:])
-@pytest.mark.rule("TRP-10", "TRP-09")
-def test_without_kvm_the_traces_of_writes_say_the_same(
-    bare_zoo: ShapeMachine, name: str, bar: int
-) -> None:
-    """Under TCG a write to a direct page leaves no trace, one to any other page its own."""
-    check_written(bare_zoo, name, bar, bare_zoo.map)
-
-
-@by_host
-@pytest.mark.parametrize(
-    ("name", "bar", "lost"), [("virtio-rng", 1, "msix-table"), ("ivshmem", 2, "mmaps")]
-)
-@pytest.mark.negative_control("TRP-09", "TRP-07")
-def test_wrong_prediction_of_writes_is_noticed(
-    bare_zoo: ShapeMachine, name: str, bar: int, lost: str
-) -> None:
-    """The check fails for a map from which rows were taken."""
-    less = bare_zoo.map.altered(lambda row: None if lost in row.name else row)
-
-    with must_fail():
-        check_written(bare_zoo, name, bar, less)
-
-
-@unmapped
-@pytest.mark.negative_control("TRP-09", "TRP-07")
-def test_writes_that_are_trapped_after_all_are_noticed(bare_zoo: ShapeMachine) -> None:
-    """The check fails for a map that takes an unmapped device for a mapped one."""
-    mapped = bare_zoo.map.altered(lambda row: replace(row, kind=Kind.RAMD))
-
-    with must_fail():
-        check_written(bare_zoo, "ivshmem", 2, mapped)
-
-
-@by_tcg
-@pytest.mark.negative_control("TRP-10")
-def test_wrong_prediction_of_writes_is_noticed_without_kvm(bare_zoo: ShapeMachine) -> None:
-    """The check of writes fails on a lost row when traces are all there is, too."""
-    less = bare_zoo.map.altered(lambda row: None if row.name == "msix-table" else row)
-
-    with must_fail():
-        check_written(bare_zoo, "virtio-rng", 1, less)
+        check_served(bare_zoo, name, bar, less, touch)
 
 
 def check_holds(zoo: ShapeMachine, address: int, value: int) -> None:
@@ -241,3 +176,66 @@ def test_what_is_written_past_qemu_arrives(bare_zoo: ShapeMachine) -> None:
     bare_zoo.reader.write(address, VALUE)
 
     check_holds(bare_zoo, address, VALUE)
+
+
+# -- without KVM ------------------------------------------------------------------------------
+
+
+WITHOUT_KVM = [
+    ("nvme-pages", 0, read),
+    ("xhci", 0, read),
+    ("virtio-rng", 1, read),
+    ("testdev", 2, read),
+    ("lsi", 1, read),
+    ("ivshmem", 2, write),
+    ("virtio-rng", 1, write),
+]
+"""A BAR of each kind: with a table on pages of its own, on a mixed page, without a table."""
+
+
+@by_tcg
+@pytest.mark.parametrize(("name", "bar", "touch"), WITHOUT_KVM)
+@pytest.mark.rule("TRP-10", "TRP-09")
+def test_without_kvm_the_traces_say_the_same(
+    bare_zoo: ShapeMachine, name: str, bar: int, touch: Touch
+) -> None:
+    """Under TCG there are no exits: a direct page leaves no trace, any other page its own."""
+    check_served(bare_zoo, name, bar, bare_zoo.map, touch)
+
+
+@by_tcg
+@from_wrong_maps
+@pytest.mark.negative_control("TRP-10")
+def test_wrong_prediction_is_noticed_without_kvm(
+    bare_zoo: ShapeMachine, name: str, bar: int, touch: Touch, lost: str
+) -> None:
+    """It does so, too, when traces are all there is."""
+    less = without(bare_zoo.map, lost)
+
+    with must_fail():
+        check_served(bare_zoo, name, bar, less, touch)
+
+
+# -- with x-no-mmap ---------------------------------------------------------------------------
+
+
+@unmapped
+@pytest.mark.parametrize(("name", "bar"), WRITABLE)
+@pytest.mark.rule("TRP-09", "TRP-07")
+def test_every_write_to_an_unmapped_device_is_trapped(
+    bare_zoo: ShapeMachine, name: str, bar: int
+) -> None:
+    """With x-no-mmap the same writes are all seen by QEMU."""
+    assert TrapClass.DIRECT not in places_of(bare_zoo.assigned[name], bar, bare_zoo.map)
+
+    check_served(bare_zoo, name, bar, bare_zoo.map, write)
+
+
+@unmapped
+@pytest.mark.negative_control("TRP-09", "TRP-07")
+def test_writes_that_are_trapped_after_all_are_noticed(bare_zoo: ShapeMachine) -> None:
+    """The check fails for a map that takes an unmapped device for a mapped one."""
+    mapped = bare_zoo.map.altered(lambda row: replace(row, kind=Kind.RAMD))
+
+    with must_fail():
+        check_served(bare_zoo, "ivshmem", 2, mapped, write)
