@@ -2,6 +2,7 @@
 
 ===============  ===============================================================================
 ``observe``      looks at a paused machine with some `VtdConfig`; each is started once
+``guests``       boots a guest on an intel-iommu with some `VtdConfig`, to look at it
 ``spare``        a function of the host to assign; the resident guest goes
 ``outcome``      starts a machine that QEMU may refuse; each is started once
 ``try_case``     the same for a `RefusalCase`
@@ -12,25 +13,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from harness.guest.keys import RunKey
 from harness.host.host import Host
+from harness.host.virtual import VirtualHost
+from harness.lab.driver_guest import boot_guest
 from harness.lab.nested import Nested
+from harness.lab.parts import Parts
 from harness.lab.resident import Resident
 from harness.lab.vtd import Observed, Observer, accelerator_for, properties_of
-from harness.machine.command import Device, MachineSpec
+from harness.machine.command import Device, Disk, MachineSpec
 from harness.machine.machine import Machine
 from harness.machine.outcome import Outcome
-from harness.machine.vtd import refusal_spec
-from harness.model.pci import PciFunction
+from harness.machine.vtd import VtdRegisters, read_registers, refusal_spec
+from harness.model.pci import Bdf, PciFunction
 from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.expected import Irqchip
 from harness.model.vtd.refusals import AssignmentRefusal, RefusalCase
-from harness.parse.dmesg import iommu_boot
+from harness.model.vtd.registers import GSTS
+from harness.parse.dmesg import IommuBoot, iommu_boot
 from harness.suite_needs import needs_kvm
 from harness.testing import skip
 
@@ -68,6 +75,88 @@ def skip_lacking(host: Host, lacking: str) -> None:
             f"QEMU {host.qemu.version} cannot be set up so: {lacking}",
             enabled_by="such a build (--qemu)",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """What a guest showed after its boot.
+
+    :param units: in ``/sys/class/iommu``.
+    """
+
+    log: IommuBoot
+    groups: Mapping[int, tuple[Bdf, ...]]
+    units: tuple[str, ...]
+    registers: VtdRegisters
+
+    @property
+    def translates(self) -> bool:
+        """DMA translation is on."""
+        return bool(GSTS.get(self.registers.global_status, "TES"))
+
+    @property
+    def remaps(self) -> bool:
+        """Interrupt remapping is on."""
+        return bool(GSTS.get(self.registers.global_status, "IRES"))
+
+
+def booted(guest: VirtualHost) -> Booted:
+    """Look at *guest*; its kernel log is kept with its evidence."""
+    log = guest.kernel_log()
+    (guest.machine.evidence / "dmesg.log").write_text(log, encoding="utf-8")
+    return Booted(
+        iommu_boot(log.splitlines()),
+        guest.iommu_groups(),
+        tuple(guest.list_directory("/sys/class/iommu")),
+        read_registers(guest.machine),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """Boots small guests, run by the QEMU under test on this computer."""
+
+    host: VirtualHost
+    parts: Parts
+    key: RunKey
+
+    @contextlib.contextmanager
+    def on(
+        self,
+        unit: VtdConfig,
+        words: str,
+        *,
+        evidence: Path,
+        devices: Sequence[Device] = (),
+        disks: Sequence[Disk] = (),
+    ) -> Iterator[VirtualHost]:
+        """Have a guest on an intel-iommu with the options of *unit* while inside.
+
+        The test is skipped if the QEMU under test cannot be told these.
+
+        :param words: for its kernel.
+        :param devices: further ones of its machine.
+        :param disks: what is behind those of them that are disks.
+        """
+        properties = properties_of(self.host)
+        skip_lacking(self.host, unit.lacking(properties))
+        guest = boot_guest(
+            self.parts,
+            key=self.key,
+            evidence=evidence,
+            iommu=Device("intel-iommu", "iommu", options=unit.arguments(properties)),
+            append=words,
+            devices=devices,
+            disks=disks,
+        )
+        with contextlib.closing(guest):
+            yield guest
+
+
+@pytest.fixture(scope="package")
+def guests(virtual_host: VirtualHost, parts: Parts, run_key: RunKey) -> Guests:
+    """Boot a guest on an intel-iommu, to look at it."""
+    return Guests(virtual_host, parts, run_key)
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ same is asked here of a Linux that set it up, on the same machine.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,17 @@ import pytest
 from harness.guest.keys import RunKey
 from harness.guest.vfio_driver import VfioDriver, drive
 from harness.host.virtual import VirtualHost
-from harness.lab.driver_guest import DriverGuest, boot_guest, open_driver_guest
+from harness.lab.driver_guest import DriverGuest, open_driver_guest
 from harness.lab.parts import Parts
 from harness.machine.command import Device
 from harness.machine.traces import TraceWindow
 from harness.machine.vtd import VtdRegisters, read_registers
-from harness.model.pci import Bdf
+from harness.model.vtd.config import VtdConfig
 from harness.model.vtd.registers import CAP, ECAP, GSTS
-from harness.parse.dmesg import DomainType, IommuBoot, iommu_boot
+from harness.parse.dmesg import DomainType
 from harness.testing import must_fail
 from harness.wait import wait_until
+from suites.intel_iommu.conftest import Booted, Guests, booted
 
 pytestmark = pytest.mark.full
 
@@ -50,52 +52,20 @@ EXPECTED: Mapping[Mode, tuple[bool | None, DomainType]] = {
 }
 """Strict, which is not said where nothing is translated, and the domain of a function."""
 
-
-@dataclass(frozen=True, slots=True)
-class Booted:
-    """What a guest showed after its boot."""
-
-    log: IommuBoot
-    groups: Mapping[int, tuple[Bdf, ...]]
-    units: tuple[str, ...]
-    """In ``/sys/class/iommu``."""
-    registers: VtdRegisters
-
-
 Boot = Callable[[Mode], Booted]
 
 
 @pytest.fixture(scope="module")
-def boot(
-    virtual_host: VirtualHost,
-    parts: Parts,
-    run_key: RunKey,
-    shared_evidence: Callable[[str], Path],
-) -> Boot:
+def boot(guests: Guests, shared_evidence: Callable[[str], Path]) -> Boot:
     """Boot a guest in some mode and look at it; each is booted once."""
-    seen: dict[Mode, Booted] = {}
 
+    @functools.cache
     def look(mode: Mode) -> Booted:
-        if mode not in seen:
-            line, caching = mode.value
-            iommu = Device("intel-iommu", "iommu", options={"intremap": True})
-            guest = boot_guest(
-                parts,
-                key=run_key,
-                evidence=shared_evidence(f"boot-{mode.name.lower()}"),
-                iommu=iommu.having(caching_mode=caching),
-                append=line,
-            )
-            try:
-                seen[mode] = Booted(
-                    iommu_boot(guest.kernel_log().splitlines()),
-                    guest.iommu_groups(),
-                    tuple(guest.list_directory("/sys/class/iommu")),
-                    read_registers(guest.machine),
-                )
-            finally:
-                guest.close()
-        return seen[mode]
+        line, caching = mode.value
+        unit = VtdConfig.of(intremap=True, caching_mode=caching)
+        evidence = shared_evidence(f"boot-{mode.name.lower()}")
+        with guests.on(unit, line, evidence=evidence) as guest:
+            return booted(guest)
 
     return look
 
@@ -129,8 +99,7 @@ def test_another_mode_is_noticed(boot: Boot, mode: Mode, wanted: Mode) -> None:
 
 def check_sysfs_tells(seen: Booted) -> None:
     """There is a unit in sysfs if and only if the unit translates and functions have groups."""
-    translates = bool(GSTS.get(seen.registers.global_status, "TES"))
-    assert bool(seen.units) == bool(seen.groups) == translates, seen
+    assert bool(seen.units) == bool(seen.groups) == seen.translates, seen
 
 
 @pytest.mark.parametrize(

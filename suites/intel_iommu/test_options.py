@@ -8,6 +8,7 @@ written and read through what Linux made of it.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,21 +16,21 @@ from pathlib import Path
 import pytest
 
 from harness.guest.block import BlockDevice
-from harness.guest.keys import RunKey
 from harness.host.accelerator import Accel
 from harness.host.virtual import VirtualHost
-from harness.lab.driver_guest import boot_guest, run_by_qemu_under_test
+from harness.lab.driver_guest import run_by_qemu_under_test
 from harness.lab.parts import Parts
 from harness.machine.command import Device, Disk
-from harness.machine.vtd import VtdRegisters, read_registers, read_translation
+from harness.machine.vtd import VtdRegisters, read_translation
 from harness.model.difference import first_difference
 from harness.model.pattern import pattern
 from harness.model.pci import Bdf
-from harness.model.vtd.properties import arguments, lacking
-from harness.model.vtd.registers import ECAP, GSTS
+from harness.model.vtd.config import VtdConfig
+from harness.model.vtd.registers import ECAP
 from harness.model.vtd.tables import Stage, Translation
-from harness.parse.dmesg import IommuBoot, iommu_boot
+from harness.parse.dmesg import IommuBoot
 from harness.testing import must_fail, skip
+from suites.intel_iommu.conftest import Booted, Guests, booted
 
 pytestmark = pytest.mark.full
 
@@ -37,20 +38,22 @@ TRANSLATED = "vtd_dmar_translate"
 NVME = Device("nvme", "data", "pcie.0", "0x10", {"serial": "data", "drive": "data"})
 WHERE = Bdf(0, 0, 0x10, 0)
 SIZE, LENGTH, SEED = 1 << 20, 1 << 16, 7
+UNIT = VtdConfig.of(intremap=True)
 
 
 class Options(enum.Enum):
-    """Options of the unit, and words for the kernel."""
+    """How the unit is set up, and words for the kernel."""
 
-    SCALABLE = ({"scalable-mode": True, "eim": False}, "intel_iommu=on,sm_on")
-    FIRST_STAGE = ({"scalable-mode": True, "fsts": True, "eim": False}, "intel_iommu=on,sm_on")
-    NARROW = ({"aw-bits": 39, "eim": True}, "intel_iommu=on")
-    NO_DMA = ({"dma-translation": False, "eim": False}, "intel_iommu=on")
+    SCALABLE = (UNIT.having(scalable_mode=True, eim=False), "intel_iommu=on,sm_on")
+    FIRST_STAGE = (UNIT.having(scalable_mode=True, fsts=True, eim=False), "intel_iommu=on,sm_on")
+    NARROW = (UNIT.having(aw_bits=39, eim=True), "intel_iommu=on")
+    NO_DMA = (UNIT.having(dma_translation=False, eim=False), "intel_iommu=on")
 
     @property
-    def of_unit(self) -> Mapping[str, str | int | bool]:
-        """What the unit is told, by the names of `harness.model.vtd.properties`."""
-        return {"intremap": True, **self.value[0]}
+    def extended(self) -> bool:
+        """The unit is told to have extended interrupts."""
+        unit, _ = self.value
+        return bool(unit.device_options["eim"])
 
 
 EXPECTED: Mapping[Options, Translation] = {
@@ -65,36 +68,25 @@ EXPECTED: Mapping[Options, Translation] = {
 class Seen:
     """What a guest showed after its boot, and what became of its disk.
 
-    :param units: in ``/sys/class/iommu``.
     :param translation: of the disk's function, by the tables in memory.
     :param translated: addresses of it that QEMU translated.
     :param read_back: the guest read what it had written.
     :param stored: what the disk's file has.
     """
 
-    log: IommuBoot
-    registers: VtdRegisters
-    groups: Mapping[int, tuple[Bdf, ...]]
-    units: tuple[str, ...]
+    boot: Booted
     translation: Translation | None
     translated: int
     read_back: bool
     stored: bytes
-
-    @property
-    def on(self) -> tuple[bool, bool]:
-        """DMA translation and interrupt remapping are on."""
-        status = self.registers.global_status
-        return bool(GSTS.get(status, "TES")), bool(GSTS.get(status, "IRES"))
 
 
 See = Callable[[Options], Seen]
 
 
 def look(guest: VirtualHost, disk: Path) -> Seen:
-    """Write and read *guest*'s disk, and look at the guest; its kernel log lies beside it."""
-    log = guest.kernel_log()
-    disk.with_name("dmesg.log").write_text(log, encoding="utf-8")
+    """Look at *guest*, and write and read its disk."""
+    boot = booted(guest)
     name = guest.run(f"ls /sys/bus/pci/devices/{WHERE}/nvme/* -d").stdout.split()
     assert len(name) == 1, name
     block = BlockDevice(guest, f"/dev/{name[0].rpartition('/')[2]}n1")
@@ -102,14 +94,9 @@ def look(guest: VirtualHost, disk: Path) -> Seen:
         block.fill(SEED, offset=0, length=LENGTH)
         read_back = block.holds(SEED, offset=0, length=LENGTH)
     source = f"dev {WHERE.bus:02x}:{WHERE.device:02x}.{WHERE.function:02x} "
-    registers = read_registers(guest.machine)
-    translates = bool(GSTS.get(registers.global_status, "TES"))
     return Seen(
-        iommu_boot(log.splitlines()),
-        registers,
-        guest.iommu_groups(),
-        tuple(guest.list_directory("/sys/class/iommu")),
-        read_translation(guest.machine, WHERE) if translates else None,
+        boot,
+        read_translation(guest.machine, WHERE) if boot.translates else None,
         window.count(TRANSLATED, source),
         read_back,
         disk.read_bytes()[:LENGTH],
@@ -127,44 +114,20 @@ def needs_extended(parts: Parts, evidence: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def see(
-    virtual_host: VirtualHost,
-    parts: Parts,
-    run_key: RunKey,
-    shared_evidence: Callable[[str], Path],
-) -> See:
+def see(guests: Guests, parts: Parts, shared_evidence: Callable[[str], Path]) -> See:
     """Boot a guest on a unit with some options and look at it; each is booted once."""
-    seen: dict[Options, Seen] = {}
 
+    @functools.cache
     def boot(options: Options) -> Seen:
-        if options in seen:
-            return seen[options]
-        properties = parts.qemu.features.device_properties("intel-iommu")
-        if missing := lacking("intel-iommu", options.of_unit, properties):
-            skip(
-                f"QEMU {parts.qemu.version} cannot be set up so: {missing}",
-                enabled_by="such a build (--qemu)",
-            )
+        unit, words = options.value
         evidence = shared_evidence(f"options-{options.name.lower()}")
-        if options.of_unit.get("eim"):
+        if options.extended:
             needs_extended(parts, evidence)
         disk = evidence / "data.raw"
         disk.write_bytes(bytes(SIZE))
-        said = arguments("intel-iommu", options.of_unit, properties)
-        guest = boot_guest(
-            parts,
-            key=run_key,
-            evidence=evidence,
-            iommu=Device("intel-iommu", "iommu", options=said),
-            append=options.value[1],
-            devices=[NVME],
-            disks=[Disk("data", str(disk))],
-        )
-        try:
-            seen[options] = look(guest, disk)
-        finally:
-            guest.close()
-        return seen[options]
+        disks = [Disk("data", str(disk))]
+        with guests.on(unit, words, evidence=evidence, devices=[NVME], disks=disks) as guest:
+            return look(guest, disk)
 
     return boot
 
@@ -178,8 +141,9 @@ def check_data(seen: Seen) -> None:
 
 def check_translates(seen: Seen, expected: Translation) -> None:
     """Linux uses the unit in the wanted way, and the data of a disk went through it."""
-    assert seen.log.enabled and seen.groups and seen.units, seen.log
-    assert seen.on == (True, True), f"{seen.registers}"
+    boot = seen.boot
+    assert boot.log.enabled and boot.groups and boot.units, boot.log
+    assert boot.translates and boot.remaps, f"{boot.registers}"
     assert seen.translation == expected, f"{seen.translation}, expected {expected}"
     assert seen.translated > 0, "the disk goes past the unit"
     check_data(seen)
@@ -220,9 +184,10 @@ def test_other_data_are_noticed(see: See) -> None:
 
 def check_bypasses(seen: Seen) -> None:
     """Linux says why it does not translate; interrupts are remapped, and the disk works."""
-    assert seen.log.no_address_widths, "the log does not say that no address width is supported"
-    assert (seen.groups, seen.units) == ({}, ()), f"{seen.units}, groups {seen.groups}"
-    assert seen.on == (False, True), f"{seen.registers}"
+    boot = seen.boot
+    assert boot.log.no_address_widths, "the log does not say that no address width is supported"
+    assert (boot.groups, boot.units) == ({}, ()), f"{boot.units}, groups {boot.groups}"
+    assert boot.remaps and not boot.translates, f"{boot.registers}"
     assert seen.translated == 0, f"{seen.translated} addresses of the disk were translated"
     check_data(seen)
 
@@ -254,9 +219,9 @@ def check_interrupt_mode(log: IommuBoot, registers: VtdRegisters, extended: bool
 @pytest.mark.rule("VTD-49")
 def test_interrupts_are_extended_by_eim(see: See, options: Options) -> None:
     """``eim=on`` lets Linux use x2APIC, ``eim=off`` keeps it from that; translated or not."""
-    seen = see(options)
+    boot = see(options).boot
 
-    check_interrupt_mode(seen.log, seen.registers, bool(options.of_unit["eim"]))
+    check_interrupt_mode(boot.log, boot.registers, options.extended)
 
 
 @pytest.mark.parametrize(("options", "other"), [
@@ -267,7 +232,7 @@ def test_interrupts_of_another_unit_are_noticed(
     see: See, options: Options, other: Options
 ) -> None:
     """The log of a guest on a unit with the other ``eim`` fails the check."""
-    registers = see(options).registers
+    registers = see(options).boot.registers
 
     with must_fail():
-        check_interrupt_mode(see(other).log, registers, bool(options.of_unit["eim"]))
+        check_interrupt_mode(see(other).boot.log, registers, options.extended)
