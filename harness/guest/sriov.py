@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from harness.errors import CommandFailed
@@ -39,6 +40,13 @@ class Sriov:
             return refused.stderr
         return ""
 
+    def setting(self, attribute: str, value: int) -> AbstractContextManager[None]:
+        """Have ``sriov_<attribute>`` at *value* while inside.
+
+        :raise CommandFailed: the kernel refused.
+        """
+        return self.system.setting(self._path(attribute), str(value))
+
     def virtual(self) -> tuple[PciFunction, ...]:
         """Return its virtual functions, in the order of their ``virtfnN`` links."""
         links = self.system.run(
@@ -54,7 +62,7 @@ class Sriov:
 
         :raise CommandFailed: the kernel refused.
         """
-        with self.system.setting(self._path("numvfs"), str(count)):
+        with self.setting("numvfs", count):
             yield self.virtual()
 
     def _path(self, attribute: str) -> str:

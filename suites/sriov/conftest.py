@@ -85,13 +85,9 @@ def igb(parts: Parts, request: pytest.FixtureRequest) -> Iterator[Sriov]:
     resident: Resident = request.getfixturevalue("resident")
     bdf = resident.free("igb").bdf
     host.load_driver("igb")
-    with host.bound(bdf, "igb"):
-        found = Sriov(host, bdf)
-        found.write("drivers_autoprobe", 0)
-        try:
-            yield found
-        finally:
-            found.write("drivers_autoprobe", 1)
+    found = Sriov(host, bdf)
+    with host.bound(bdf, "igb"), found.setting("drivers_autoprobe", 0):
+        yield found
 
 
 @pytest.fixture

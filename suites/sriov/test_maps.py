@@ -81,8 +81,8 @@ def nvme_vf(
 ) -> Iterator[ShapeMachine]:
     """The first virtual function of an nvme, assigned; its controller need not be online."""
     place = shared_evidence("nvme-vf")
-    nvme_stage.family.write("drivers_autoprobe", 0)
     with (
+        nvme_stage.family.setting("drivers_autoprobe", 0),
         nvme_stage.family.enabled(COUNT) as virtual,
         assigned_to_a_machine(nvme_stage.host, virtual[0], place) as machine,
     ):
