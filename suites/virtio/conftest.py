@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import itertools
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,11 +113,12 @@ def vhost_spec(host: Host, iommu: Device, device: Device) -> MachineSpec:
 
 
 @pytest.fixture
-def start_vhost(vhost_host: Host, launch: Launch) -> StartVhost:
+def start_vhost(vhost_host: Host, launch: Launch, numbers: Iterator[int]) -> StartVhost:
     """Start a vhost device in a machine that does nothing else, translation turned on."""
 
     def start(iommu: Device, *, ats: bool = False, platform: bool = True) -> VhostStart:
-        spec = vhost_spec(vhost_host, iommu, VSOCK_TALK.device(platform=platform))
+        talk = VSOCK_TALK.apart(next(numbers))
+        spec = vhost_spec(vhost_host, iommu, talk.device(platform=platform))
         machine = launch(with_qtest(spec.saying("-trace", FAULT)))
         came: list[Started] = []
         with contextlib.closing(connect(machine)) as qtest:
@@ -200,8 +202,11 @@ def answered() -> dict[tuple[object, ...], Answers]:
 
 @pytest.fixture(scope="session")
 def numbers() -> Iterator[int]:
-    """Tell machines apart that are on the host one after the other."""
-    return itertools.count()
+    """Tell machines apart that are on the host one after the other, or with those of others.
+
+    It begins anywhere: a CID is for all of the host, and nobody tells which are taken.
+    """
+    return itertools.count(secrets.randbelow(1 << 30))
 
 
 @pytest.fixture
