@@ -16,10 +16,8 @@ def test_reset_succeeds(host: Host, free: Free, method: str) -> None:
     bdf = free("e1000e").bdf
     path = f"/sys/bus/pci/devices/{bdf}/reset_method"
     assert method in host.reset_methods(bdf), f"{bdf} has no reset by {method}"
-    host.write_text(path, method)
-    try:
-        host.reset(bdf)
-    except CommandFailed as failed:
-        pytest.fail(f"reset by {method}: {failed.stderr}")
-    finally:
-        host.write_text(path, "default")
+    with host.setting(path, method):
+        try:
+            host.reset(bdf)
+        except CommandFailed as failed:
+            pytest.fail(f"reset by {method}: {failed.stderr}")

@@ -64,12 +64,8 @@ NO_SPACE = ("= -28 (No space left on device)",)
 @pytest.fixture
 def one_mapping(virtual_host: VirtualHost) -> Iterator[VirtualHost]:
     """A host that maps one range for a container, no more."""
-    before = virtual_host.read_text(LIMIT).strip()
-    virtual_host.write_text(LIMIT, "1")
-    try:
+    with virtual_host.setting(LIMIT, "1"):
         yield virtual_host
-    finally:
-        virtual_host.write_text(LIMIT, before)
 
 
 @pytest.mark.rule("LIF-15")

@@ -3,13 +3,11 @@
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import pytest
 
 from harness.errors import LaunchFailed
-from harness.host.host import Host
 from harness.lab.shape_host import ShapeMachine
 from harness.machine.traces import TraceWindow
 from harness.model.memory_map import Kind
@@ -149,17 +147,6 @@ def test_missing_reservation_is_noticed(plain: ShapeMachine, name: str, bar: int
 LIMIT: Final = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 
 
-@contextmanager
-def entries(host: Host, count: int) -> Iterator[None]:
-    """Allow a container of *host* that many mappings for DMA while inside."""
-    before = host.read_text(LIMIT)
-    host.write_text(LIMIT, str(count))
-    try:
-        yield
-    finally:
-        host.write_text(LIMIT, before)
-
-
 NO_SPACE: Final = "= -28 (No space left on device)"
 NOT_EVEN_RAM, RAM_BEFORE_RESET, RAM_ONLY, ALL = 1, 2, 5, 65535
 """Mappings that the kernel allows: a machine of ours has RAM in 2 sections while it is built, in 5
@@ -171,7 +158,7 @@ def start(prepared: Prepared, spare_machine: SpareMachine, allowed: int) -> tupl
 
     :returns: 0 if it runs.
     """
-    with entries(prepared.there.host, allowed):
+    with prepared.there.host.setting(LIMIT, str(allowed)):
         try:
             machine = spare_machine(f"allowed-{allowed}").machine
         except LaunchFailed as failure:

@@ -14,7 +14,6 @@ from harness.testing import must_fail
 
 pytestmark = pytest.mark.full
 
-SWITCH = "/sys/module/vfio_pci/parameters/enable_sriov"
 TOKEN = "00112233-4455-6677-8899-aabbccddeeff"
 """Nobody has set it."""
 
@@ -22,12 +21,8 @@ TOKEN = "00112233-4455-6677-8899-aabbccddeeff"
 @pytest.fixture
 def allowed(virtual_host: VirtualHost) -> Iterator[None]:
     """vfio-pci makes virtual functions."""
-    before = virtual_host.read_text(SWITCH).strip()
-    virtual_host.write_text(SWITCH, "Y")
-    try:
+    with virtual_host.parameter("vfio_pci", "enable_sriov", "Y"):
         yield
-    finally:
-        virtual_host.write_text(SWITCH, before)
 
 
 @pytest.fixture

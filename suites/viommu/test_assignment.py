@@ -68,7 +68,6 @@ echo vfio-pci > {path}/driver_override
 echo {bdf} > {path}/driver/unbind
 echo {bdf} > /sys/bus/pci/drivers_probe"""
 _BACK = """\
-echo N > {unsafe}
 echo > {path}/driver_override
 echo {bdf} > {path}/driver/unbind
 echo {bdf} > /sys/bus/pci/drivers_probe"""
@@ -78,7 +77,7 @@ echo {bdf} > /sys/bus/pci/drivers_probe"""
 def nvme_of_vfio(virtio_guest: Nested) -> Iterator[Assigned]:
     """The nvme in the guest that has a virtio-iommu, with vfio-pci of that guest."""
     nvme = virtio_guest.assigned["nvme"]
-    words = {"path": f"/sys/bus/pci/devices/{nvme.bdf}", "bdf": nvme.bdf, "unsafe": _UNSAFE}
+    words = {"path": f"/sys/bus/pci/devices/{nvme.bdf}", "bdf": nvme.bdf}
     nvme.os.run(_TO_VFIO.format(**words))
     try:
         yield nvme
@@ -88,9 +87,11 @@ def nvme_of_vfio(virtio_guest: Nested) -> Iterator[Assigned]:
 
 def open_by_vfio(nvme: Assigned, *, unsafe: bool) -> str:
     """Open the function as a driver in user space does; return what the kernel refused."""
-    nvme.os.write_text(_UNSAFE, "Y" if unsafe else "N")
     try:
-        with drive(nvme.os, nvme.bdf):
+        with (
+            nvme.os.setting(_UNSAFE, "Y" if unsafe else "N"),
+            drive(nvme.os, nvme.bdf),
+        ):
             return ""
     except Unreachable as refused:
         return f"{refused.summary}\n{refused.seen}"
