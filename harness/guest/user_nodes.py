@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from harness.errors import HostError
 from harness.guest.system import System
 from harness.model.pci import Bdf
@@ -34,9 +36,9 @@ def knows_noiommu(system: System) -> bool:
     return system.exists(_SWITCH)
 
 
-def allow_noiommu(system: System, allowed: bool) -> None:
-    """Turn ``vfio.enable_unsafe_noiommu_mode`` on or off."""
-    system.write_text(_SWITCH, "1" if allowed else "0")
+def noiommu_allowed(system: System) -> AbstractContextManager[None]:
+    """Have ``vfio.enable_unsafe_noiommu_mode`` on while inside."""
+    return system.setting(_SWITCH, "Y")
 
 
 def taint(system: System) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.guest.keys import RunKey
-from harness.guest.user_nodes import allow_noiommu, knows_noiommu
+from harness.guest.user_nodes import knows_noiommu, noiommu_allowed
 from harness.host.virtual import VirtualHost
 from harness.lab.driver_guest import DriverGuest, open_driver_guest
 from harness.lab.parts import Parts
@@ -61,9 +61,8 @@ def unsafe_guest(bare_guest: DriverGuest) -> Iterator[DriverGuest]:
     """That guest, while vfio may do without an IOMMU."""
     if not knows_noiommu(bare_guest.host):
         skip("the kernel has no CONFIG_VFIO_NOIOMMU", enabled_by="--kernel built:7.3")
-    allow_noiommu(bare_guest.host, True)
-    yield bare_guest
-    allow_noiommu(bare_guest.host, False)
+    with noiommu_allowed(bare_guest.host):
+        yield bare_guest
 
 
 @pytest.fixture
