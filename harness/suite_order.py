@@ -57,6 +57,7 @@ TABLE: tuple[tuple[tuple[str, ...], Shared], ...] = (
     (("bare_guest",), Shared("guest without IOMMU", 3, NOTHING_TURN)),
     (("four_cpus",), Shared("guest with four processors", 10, NOTHING_TURN)),
     (("boot",), Shared("guests in several modes", 25, NOTHING_TURN)),
+    (("see",), Shared("guests with several options", 20, NOTHING_TURN)),
     (("firmware",), Shared("machine after its firmware", 6, NOTHING_TURN)),
     (("bare_host",), Shared("host without IOMMU", 1.5, NOTHING_TURN)),
     (("host_without_remapping",), Shared("host without remapping", 1.5, NOTHING_TURN)),

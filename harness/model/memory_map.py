@@ -118,6 +118,10 @@ class FlatView:
         rows = (change(row) for row in self.regions)
         return replace(self, regions=tuple(row for row in rows if row is not None))
 
+    def without(self, word: str) -> FlatView:
+        """Return a synthetic view that has lost the rows with *word* in their names."""
+        return self.altered(lambda row: None if word in row.name else row)
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryMap:
@@ -149,6 +153,10 @@ class MemoryMap:
     def altered(self, change: Callable[[Region], Region | None]) -> MemoryMap:
         """Return a synthetic map with *change* applied to each row of each view."""
         return MemoryMap(tuple(view.altered(change) for view in self.views))
+
+    def without(self, word: str) -> MemoryMap:
+        """Return a synthetic map that has lost the rows with *word* in their names."""
+        return MemoryMap(tuple(view.without(word) for view in self.views))
 
     def __iter__(self) -> Iterator[FlatView]:
         return iter(self.views)
