@@ -16,7 +16,7 @@ from harness.ap.matrix_device import MATRIX
 from harness.errors import HarnessError, HostError, MissingDevice
 from harness.guest.system import System
 from harness.host.journal import AttributeChange, Journal
-from harness.host.locks import GroupLocks
+from harness.host.locks import HostLocks
 from harness.host.undo import undo
 from harness.model.ap.id import Apqn
 
@@ -37,7 +37,7 @@ class Lease:
 
     system: System
     journal: Journal
-    locks: GroupLocks
+    locks: HostLocks
     free: tuple[Apqn, ...]
 
     @property
@@ -73,9 +73,7 @@ class Lease:
             )
 
 
-def take_bus(
-    system: System, journal: Journal, locks: GroupLocks, *, uuids: Iterable[str]
-) -> Lease:
+def take_bus(system: System, journal: Journal, locks: HostLocks, *, uuids: Iterable[str]) -> Lease:
     """Take the AP bus of *system* for this run.
 
     :param uuids: names of the matrix devices that the run may make.

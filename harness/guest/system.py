@@ -6,6 +6,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 
 from harness.errors import CommandFailed
@@ -74,6 +75,10 @@ class System:
             # What is not there any more needs nobody to put it back.
             if self.exists(path):
                 self.write_text(path, before)
+
+    def parameter(self, module: str, name: str, value: str) -> AbstractContextManager[None]:
+        """Have the parameter *name* of a kernel module at *value* while inside; see `setting`."""
+        return self.setting(f"/sys/module/{module}/parameters/{name}", value)
 
     def exists(self, path: str) -> bool:
         """Say whether *path* exists."""

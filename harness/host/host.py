@@ -129,28 +129,29 @@ class Host(System):
         :raise CommandFailed: it cannot be read, or the write was refused.
         :raise DeviceBusy: another run has it changed.
         """
-        group = self.claim_setting(path)
-        change = self.journal.attribute(path, chosen(self.read_text(path)), group=group)
-        try:
-            self.write_text(path, text)
-        except CommandFailed:
-            self.journal.undone(change)
-            raise
-        try:
-            yield
-        finally:
-            undo(self, self.journal, change)
+        with self.alone_with(path) as lock:
+            before = chosen(self.read_text(path))
+            change = self.journal.attribute(path, before, group=lock)
+            try:
+                self.write_text(path, text)
+            except CommandFailed:
+                # Of what a dead run has left, something is to be put back all the same.
+                if change.text == before:
+                    self.journal.undone(change)
+                raise
+            try:
+                yield
+            finally:
+                undo(self, self.journal, change)
 
-    def claim_setting(self, path: str) -> str:
-        """Keep other runs from changing a file; return the name of the lock, empty for none.
+    def alone_with(self, path: str) -> AbstractContextManager[str]:
+        """Keep other runs from changing the file *path* while inside.
+
+        The name of the lock is returned, empty if none is needed.
 
         :raise DeviceBusy: another run has it changed.
         """
-        return ""
-
-    def parameter(self, module: str, name: str, value: str) -> AbstractContextManager[None]:
-        """Have the parameter *name* of a kernel module at *value* while inside; see `setting`."""
-        return self.setting(f"/sys/module/{module}/parameters/{name}", value)
+        return contextlib.nullcontext("")
 
     @contextlib.contextmanager
     def starting_by(self, *words: str) -> Iterator[None]:

@@ -3,7 +3,8 @@
 One file per host under the state directory, one JSON object a line: a ``host`` names it, a
 ``change`` holds what was there before; an ``undone`` names the change that was put back. What
 has no ``undone`` is pending, after a crash too: ``trapline restore`` reads the same file.
-Several runs may write to one file; each puts back only what it changed itself.
+Several runs may write to one file; each puts back what it changed itself, and what a dead run
+had changed before it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
 
@@ -64,6 +66,7 @@ class AttributeChange:
 
 
 Change = DriverChange | AttributeChange
+_C = TypeVar("_C", DriverChange, AttributeChange)
 
 
 class Journal:
@@ -101,10 +104,8 @@ class Journal:
         come back. The caller holds the lock of the group, so that run is dead.
         """
         with self._exclusive():
-            for left in self._left():
-                if isinstance(left, DriverChange) and left.bdf == str(bdf):
-                    self._ours.add(left.number)
-                    return left
+            if left := self._take_over(DriverChange, lambda change: change.bdf == str(bdf)):
+                return left
             change = DriverChange(
                 self._next, str(bdf), driver or "", override or "", group, self.boot
             )
@@ -118,19 +119,31 @@ class Journal:
         `driver`; the caller holds the lock *group*.
         """
         with self._exclusive():
-            for left in self._left():
-                if isinstance(left, AttributeChange) and left.path == path:
-                    self._ours.add(left.number)
-                    return left
+            if left := self._take_over(AttributeChange, lambda change: change.path == path):
+                return left
             change = AttributeChange(self._next, path, text, group, self.boot)
             self._add(change)
         return change
 
-    def _left(self) -> Iterator[Change]:
-        """Yield what others left changed in this boot of the host."""
-        for change in self.pending():
-            if change.number not in self._ours and change.boot == self.boot:
-                yield change
+    def _take_over(self, kind: type[_C], same: Callable[[_C], bool]) -> _C | None:
+        """Make the first change ours that others left in this boot; cross out what came later.
+
+        Whoever changed a thing twice found the second time what it had made itself.
+        """
+        left = [
+            change
+            for change in reversed(self.pending())
+            if change.number not in self._ours
+            and change.boot == self.boot
+            and isinstance(change, kind)
+            and same(change)
+        ]
+        for later in left[1:]:
+            self._cross_out(later)
+        if not left:
+            return None
+        self._ours.add(left[0].number)
+        return left[0]
 
     def _add(self, change: Change) -> None:
         self._next += 1
@@ -144,9 +157,12 @@ class Journal:
     def undone(self, change: Change) -> None:
         """Write down that *change* was put back, or need not be."""
         with self._exclusive():
-            self._write({"time": time.time(), "undone": change.number})
-            self._pending.pop(change.number, None)
-            self._ours.discard(change.number)
+            self._cross_out(change)
+
+    def _cross_out(self, change: Change) -> None:
+        self._write({"time": time.time(), "undone": change.number})
+        self._pending.pop(change.number, None)
+        self._ours.discard(change.number)
 
     def pending(self) -> tuple[Change, ...]:
         """Return what is still to be put back, newest first, whoever changed it."""

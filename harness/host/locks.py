@@ -33,11 +33,11 @@ class Holder:
         return f"process {self.pid}, evidence in {self.run}"
 
 
-class GroupLocks:
-    """The locks that this process holds on groups of one host.
+class HostLocks:
+    """The locks that this process holds on groups and files of one host, by their names.
 
     :param directory: where the lock files of the host are.
-    :param run: told to others that want the same group.
+    :param run: told to others that want the same.
     """
 
     def __init__(self, directory: Path, *, run: str) -> None:
@@ -46,58 +46,61 @@ class GroupLocks:
         self._held: dict[str, filelock.BaseFileLock] = {}
 
     @classmethod
-    def of_host(cls, name: str, *, run: str) -> GroupLocks:
+    def of_host(cls, name: str, *, run: str) -> HostLocks:
         """Return the locks of the host called *name* (`harness.host.physical.canonical`)."""
         return cls(paths.state_dir() / "locks" / host_slug(name), run=run)
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Names of the groups we hold."""
+        """Names of what we hold."""
         return tuple(self._held)
 
-    def take(self, group: str, *, what: str) -> None:
-        """Hold the lock of *group* from now on; holding it already is fine.
+    def take(self, name: str, *, what: str) -> None:
+        """Hold the lock called *name* from now on; holding it already is fine.
 
-        :param what: the function it is for, for the message.
+        :param what: the function or file it is for, for the message.
         :raise DeviceBusy: another run holds it; the message says which.
         """
-        if group in self._held:
+        if name in self._held:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._directory / f"{group}.lock"
+        path = self._directory / f"{name}.lock"
         lock = filelock.FileLock(path, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
-            holder = self.holder(group)
+            holder = self.holder(name)
             raise DeviceBusy(
-                f"{what} ({group}) is used by another run and is not taken",
+                f"{what} ({name}) is used by another run and is not taken",
                 seen=str(holder) if holder else "its holder has not said who it is",
                 evidence=path,
                 hint="wait for that run; on hosts that are not thrown away, runs do not share"
                 " devices, so leave out -n",
             ) from error
-        self._held[group] = lock
-        self._owner(group).write_text(json.dumps({"pid": os.getpid(), "run": self._run}))
+        self._held[name] = lock
+        self._owner(name).write_text(json.dumps({"pid": os.getpid(), "run": self._run}))
 
-    def holder(self, group: str) -> Holder | None:
-        """Return who said last that it holds *group*, None if nobody did."""
+    def holder(self, name: str) -> Holder | None:
+        """Return who said last that it holds *name*, None if nobody did."""
         try:
-            said = json.loads(self._owner(group).read_text())
+            said = json.loads(self._owner(name).read_text())
             return Holder(int(said["pid"]), str(said["run"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def let_go(self, name: str) -> None:
+        """Let others have *name*."""
+        with contextlib.suppress(OSError):
+            self._owner(name).unlink(missing_ok=True)
+        self._held.pop(name).release()
+
     def release(self) -> None:
         """Let go of all."""
-        for group, lock in self._held.items():
-            with contextlib.suppress(OSError):
-                self._owner(group).unlink(missing_ok=True)
-            lock.release()
-        self._held.clear()
+        for name in self.held:
+            self.let_go(name)
 
-    def _owner(self, group: str) -> Path:
-        return self._directory / f"{group}.owner"
+    def _owner(self, name: str) -> Path:
+        return self._directory / f"{name}.owner"
 
 
 def host_slug(name: str) -> str:

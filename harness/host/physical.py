@@ -11,21 +11,26 @@ import ipaddress
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from harness.errors import ConfigError, NoIommu
+from harness.errors import ConfigError, DeviceBusy, HarnessError, NoIommu
 from harness.guest.local import LocalTransport
 from harness.guest.ssh import KnownHost, SshTransport
 from harness.guest.transport import Transport
 from harness.host import drivers
 from harness.host.host import GuestFiles, Host, PlacedQemu
-from harness.host.journal import Journal
-from harness.host.locks import GroupLocks, host_slug
+from harness.host.journal import AttributeChange, Journal
+from harness.host.locks import HostLocks, host_slug
+from harness.host.undo import undo
 from harness.model.pci import Bdf
 
 log = logging.getLogger(__name__)
+
+_SETTING = "setting "
+"""How names of locks of files begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +133,12 @@ class PhysicalHost(Host):
         journal = Journal.of_host(canonical(url), url=url, boot=boot_id(transport))
         super().__init__(transport, level=level, journal=journal, qemu=qemu, guest=guest)
         self.url = url
-        self.locks = GroupLocks.of_host(canonical(url), run=run)
+        self.locks = HostLocks.of_host(canonical(url), run=run)
         self._probe = probe
         self._claimed: dict[Bdf, str] = {}
         if isinstance(transport, SshTransport):
             transport.probe = probe
+        self.put_back_settings()
         if left := journal.pending():
             log.warning(
                 "%s: %d changes of other runs are not put back yet; if those runs have ended,"
@@ -164,14 +170,43 @@ class PhysicalHost(Host):
             self._claimed[bdf] = name
         return self._claimed[bdf]
 
-    def claim_setting(self, path: str) -> str:
-        """Hold the lock of the file *path* until the host is closed.
+    @contextlib.contextmanager
+    def alone_with(self, path: str) -> Iterator[str]:
+        """Hold the lock of the file *path* while inside, and longer if it could not be put back.
 
         :raise DeviceBusy: another run holds it.
         """
-        name = f"setting {host_slug(path)}"
-        self.locks.take(name, what=f"{path} on {self.name}")
-        return name
+        lock = f"{_SETTING}{host_slug(path)}"
+        if lock in self.locks.held:
+            yield lock
+            return
+        self.locks.take(lock, what=f"{path} on {self.name}")
+        try:
+            yield lock
+        finally:
+            if all(change.group != lock for change in self.journal.ours()):
+                self.locks.let_go(lock)
+
+    def put_back_settings(self) -> None:
+        """Put back what dead runs left set for everybody: a host is judged as it was.
+
+        Drivers of functions wait for who takes these, or for ``trapline restore``.
+        """
+        for change in self.journal.pending():
+            is_setting = isinstance(change, AttributeChange) and change.group.startswith(_SETTING)
+            if not is_setting or change.boot != self.journal.boot:
+                continue
+            try:
+                self.locks.take(change.group, what=str(change))
+            except DeviceBusy:
+                continue
+            try:
+                undo(self, self.journal, change)
+                log.warning("%s: put back what a run that was killed left: %s", self.name, change)
+            except HarnessError as error:
+                log.warning("%s: left changed by a run that was killed: %s", self.name, error)
+            finally:
+                self.locks.let_go(change.group)
 
     def close(self) -> None:
         """Put back what was changed, then let others have the devices."""

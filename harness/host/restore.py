@@ -10,7 +10,7 @@ from harness.errors import DeviceBusy, HarnessError
 from harness.guest.system import System
 from harness.guest.transport import Transport
 from harness.host.journal import AttributeChange, Change, Journal
-from harness.host.locks import GroupLocks
+from harness.host.locks import HostLocks
 from harness.host.physical import boot_id, canonical
 from harness.host.undo import undo
 
@@ -43,9 +43,9 @@ def restore_host(
         return []
     name = canonical(journal.url)
     locks = (
-        GroupLocks(directory, run="trapline restore")
+        HostLocks(directory, run="trapline restore")
         if directory
-        else GroupLocks.of_host(name, run="trapline restore")
+        else HostLocks.of_host(name, run="trapline restore")
     )
     try:
         transport = connect(journal.url)
@@ -63,7 +63,7 @@ def restore_host(
 
 
 def _restore(
-    system: System, journal: Journal, locks: GroupLocks, name: str, change: Change
+    system: System, journal: Journal, locks: HostLocks, name: str, change: Change
 ) -> Restored:
     if change.boot and change.boot != journal.boot:
         journal.undone(change)

@@ -12,7 +12,7 @@ from harness.ap.plot import PLOT_UUIDS, Plot
 from harness.errors import MissingDevice
 from harness.guest.system import System
 from harness.host.journal import Journal
-from harness.host.locks import GroupLocks
+from harness.host.locks import HostLocks
 from harness.host.physical import boot_id, canonical, connect
 from harness.host.supply import supply
 from harness.images.cache import hash_file
@@ -35,7 +35,7 @@ def open_plot(word: str, *, helper: Path, run: str) -> Iterator[Plot]:
             raise MissingDevice(f"{word} is {machine}", hint="AP queues are in IBM Z (s390x)")
         system = System(transport, level="L1")
         journal = Journal.of_host(canonical(word), url=word, boot=boot_id(transport))
-        locks = GroupLocks.of_host(canonical(word), run=run)
+        locks = HostLocks.of_host(canonical(word), run=run)
         lease = take_bus(system, journal, locks, uuids=PLOT_UUIDS)
         stack.callback(lease.end)
         path = supply(transport, helper, key=hash_file(helper))

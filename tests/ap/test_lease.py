@@ -16,7 +16,7 @@ from harness.guest.local import LocalTransport
 from harness.guest.system import System
 from harness.guest.transport import Command, Completed, command_text
 from harness.host.journal import Journal
-from harness.host.locks import GroupLocks
+from harness.host.locks import HostLocks
 from harness.host.restore import restore_host
 from harness.model.ap.id import Apqn
 
@@ -85,8 +85,8 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal", url=URL, boot="boot-1")
 
 
-def locks(tmp_path: Path) -> GroupLocks:
-    return GroupLocks(tmp_path / "locks", run="results/x")
+def locks(tmp_path: Path) -> HostLocks:
+    return HostLocks(tmp_path / "locks", run="results/x")
 
 
 def test_only_queues_that_nobody_has_are_free(

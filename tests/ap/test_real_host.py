@@ -24,7 +24,7 @@ from harness.ap.sie import SyntheticExit
 from harness.ap.spec import inner_spec
 from harness.errors import CommandFailed, GuestCrashed, HostError, MachineDied, MachineError
 from harness.host.journal import Journal
-from harness.host.locks import GroupLocks
+from harness.host.locks import HostLocks
 from harness.lab.ap import ApLab
 from harness.lab.parts import Parts
 from harness.machine.saved_state import Method
@@ -151,7 +151,7 @@ def test_an_instruction_of_a_program_is_the_kernels_to_refuse(host: ApHost, code
 def test_the_masks_of_a_leased_bus_come_back(host: ApHost, tmp_path: Path) -> None:
     host.write_text(f"{BUS}/apmask", "-5")
     journal = Journal(tmp_path / "journal", url="ap", boot="now")
-    lease = take_bus(host, journal, GroupLocks(tmp_path / "locks", run="here"), uuids=UUIDS)
+    lease = take_bus(host, journal, HostLocks(tmp_path / "locks", run="here"), uuids=UUIDS)
     assert {queue.adapter for queue in lease.free} == {5}
     masked = host.read_text(f"{BUS}/apmask")
 

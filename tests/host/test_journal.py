@@ -61,6 +61,20 @@ def test_change_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
     assert later.ours() == (left,)
 
 
+def test_what_a_dead_run_changed_twice_is_put_back_to_what_it_found_first(tmp_path: Path) -> None:
+    dead = Journal(tmp_path / "j", boot="b1")
+    first = dead.driver(A, driver="nvme", override=None)
+    dead.driver(A, driver="igb", override=None)
+    other = dead.driver(B, driver="e1000e", override=None)
+
+    later = Journal(tmp_path / "j", boot="b1")
+    change = later.driver(A, driver="vfio-pci", override="vfio-pci")
+
+    assert change == first
+    assert later.pending() == (other, first)
+    assert later.ours() == (first,)
+
+
 def test_change_from_before_a_reboot_is_not_taken_over(tmp_path: Path) -> None:
     Journal(tmp_path / "j", boot="b1").driver(A, driver="nvme", override=None)
 

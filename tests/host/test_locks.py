@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DeviceBusy
-from harness.host.locks import GroupLocks, host_slug
+from harness.host.locks import HostLocks, host_slug
 
 HOLD = """
 import sys
 from pathlib import Path
-from harness.host.locks import GroupLocks
-locks = GroupLocks(Path(sys.argv[1]), run="/results/one")
+from harness.host.locks import HostLocks
+locks = HostLocks(Path(sys.argv[1]), run="/results/one")
 locks.take("IOMMU group 5", what="0000:01:00.0")
 print("held", flush=True)
 sys.stdin.read()
@@ -24,7 +24,7 @@ sys.stdin.read()
 
 
 def test_group_is_held_once(tmp_path: Path) -> None:
-    one, two = GroupLocks(tmp_path, run="/one"), GroupLocks(tmp_path, run="/two")
+    one, two = HostLocks(tmp_path, run="/one"), HostLocks(tmp_path, run="/two")
     one.take("IOMMU group 5", what="0000:01:00.0")
     one.take("IOMMU group 5", what="0000:01:00.1")
 
@@ -37,7 +37,7 @@ def test_group_is_held_once(tmp_path: Path) -> None:
 
 
 def test_released_group_is_free(tmp_path: Path) -> None:
-    one, two = GroupLocks(tmp_path, run="/one"), GroupLocks(tmp_path, run="/two")
+    one, two = HostLocks(tmp_path, run="/one"), HostLocks(tmp_path, run="/two")
     one.take("IOMMU group 5", what="0000:01:00.0")
 
     one.release()
@@ -53,7 +53,7 @@ def test_killed_run_holds_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
-        ours = GroupLocks(tmp_path, run="/two")
+        ours = HostLocks(tmp_path, run="/two")
         with pytest.raises(DeviceBusy) as busy:
             ours.take("IOMMU group 5", what="0000:01:00.0")
         assert busy.value.seen == f"process {other.pid}, evidence in /results/one"
@@ -66,8 +66,8 @@ def test_killed_run_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_hosts_have_locks_of_their_own(state: Path) -> None:
-    one = GroupLocks.of_host("ssh://root@a:22", run="/one")
-    two = GroupLocks.of_host("ssh://root@b:22", run="/two")
+    one = HostLocks.of_host("ssh://root@a:22", run="/one")
+    two = HostLocks.of_host("ssh://root@b:22", run="/two")
     one.take("IOMMU group 5", what="0000:01:00.0")
     two.take("IOMMU group 5", what="0000:01:00.0")
 

@@ -13,7 +13,7 @@ from harness.errors import ConfigError, Unreachable
 from harness.guest.transport import Transport
 from harness.host import drivers
 from harness.host.journal import Journal
-from harness.host.locks import GroupLocks
+from harness.host.locks import HostLocks
 from harness.host.restore import restore_host
 from harness.model.pci import Bdf
 
@@ -76,7 +76,7 @@ def test_devices_of_a_living_run_are_left_alone(
     fake: Any, left_changed: Callable[[], None]
 ) -> None:
     left_changed()
-    living = GroupLocks.of_host(URL, run="/results/living")
+    living = HostLocks.of_host(URL, run="/results/living")
     living.take("IOMMU group 5", what=str(NVME))
 
     report = command.restore()

@@ -10,6 +10,7 @@ import pytest
 from harness.errors import CommandFailed, DeviceBusy
 from harness.guest.system import chosen
 from harness.host.journal import AttributeChange, Journal
+from harness.host.locks import host_slug
 from harness.host.restore import restore_host
 
 NUMBER = "/proc/sys/vm/nr_hugepages"
@@ -78,16 +79,76 @@ def test_a_setting_within_a_setting_comes_back_step_by_step(fake: Any, pages: Pa
     host.close()
 
 
-def test_a_setting_of_a_run_that_was_killed_is_restored(fake: Any, pages: Path) -> None:
-    killed = fake.opened()
-    inside = killed.setting(NUMBER, "7")
-    inside.__enter__()
-    killed.locks.release()  # as when its process is killed
+def killed_while(fake: Any, path: Path, *texts: str) -> None:
+    """Leave what a run leaves that is killed while the file says the last of *texts*."""
+    journal = Journal.of_host(fake.url, boot="boot-1")
+    for text in texts:
+        journal.attribute(NUMBER, path.read_text().strip(), group=f"setting {host_slug(NUMBER)}")
+        path.write_text(text)
 
-    (restored,) = restore_host(Journal.of_host(fake.url), connect=lambda url: fake.transport)
 
-    assert restored.is_back
+def test_a_setting_of_a_killed_run_is_restored(fake: Any, pages: Path) -> None:
+    killed_while(fake, pages, "7", "9")
+
+    restored = restore_host(Journal.of_host(fake.url), connect=lambda url: fake.transport)
+
+    assert all(one.is_back for one in restored)
     assert pages.read_text() == "3"
+
+
+def test_a_host_that_is_opened_has_no_setting_of_a_killed_run(
+    fake: Any, pages: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed_while(fake, pages, "7", "9")
+
+    host = fake.opened()
+
+    assert pages.read_text() == "3"
+    assert Journal.of_host(fake.url).pending() == ()
+    assert "put back what a run that was killed left" in caplog.text
+    host.close()
+
+
+def test_a_host_that_is_opened_has_the_settings_of_a_living_run(fake: Any, pages: Path) -> None:
+    one = fake.opened()
+    with one.setting(NUMBER, "7"):
+        fake.opened(run="/results/two").close()
+
+        assert pages.read_text() == "7"
+
+    assert pages.read_text() == "3"
+    one.close()
+
+
+def test_what_a_run_left_that_was_killed_meanwhile_is_put_back(fake: Any, pages: Path) -> None:
+    host = fake.opened()
+    killed_while(fake, pages, "7", "9")
+
+    with host.setting(NUMBER, "5"):
+        assert pages.read_text() == "5"
+
+    assert pages.read_text() == "3"
+    assert Journal.of_host(fake.url).pending() == ()
+    host.close()
+
+
+def test_a_refused_setting_leaves_the_change_of_a_killed_run(
+    fake: Any, pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = fake.opened()
+    killed_while(fake, pages, "7")
+
+    def refuse(path: str, text: str) -> None:
+        raise CommandFailed("write", exit_status=16, stdout="", stderr="busy", where="host")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host, "write_text", refuse)
+        with pytest.raises(CommandFailed), host.setting(NUMBER, "9"):
+            pytest.fail("it is said to be made")
+    host.close()
+
+    assert pages.read_text() == "3"
+    assert Journal.of_host(fake.url).pending() == ()
 
 
 def test_a_refused_setting_leaves_nothing_to_put_back(fake: Any, pages: Path) -> None:
@@ -100,12 +161,15 @@ def test_a_refused_setting_leaves_nothing_to_put_back(fake: Any, pages: Path) ->
     host.close()
 
 
-def test_two_runs_do_not_change_the_same_file(fake: Any, pages: Path) -> None:
+def test_two_runs_do_not_change_the_same_file_at_once(fake: Any, pages: Path) -> None:
     one, two = fake.opened(), fake.opened(run="/results/two")
     with one.setting(NUMBER, "7"):
         with pytest.raises(DeviceBusy, match=NUMBER) as busy, two.setting(NUMBER, "9"):
             pytest.fail("both have it")
         assert "/results/one" in busy.value.seen
+
+    with two.setting(NUMBER, "9"):
+        assert pages.read_text() == "9"
 
     one.close()
     two.close()
