@@ -407,8 +407,11 @@ def test_interrupt_without_an_entry_faults(guest: Guest) -> None:
 @pytest.mark.negative_control("VTD-52")
 def test_a_fault_that_is_no_interrupt_is_noticed(guest: Guest) -> None:
     """A write to memory faults too, but not as an interrupt, and the check fails."""
+    faults = stray_faults(guest, UNMAPPED)
+    assert faults, "the write to memory did not fault"
+
     with must_fail():
-        check_interrupt_fault(stray_faults(guest, UNMAPPED))
+        check_interrupt_fault(faults)
 
 
 # -- reset: last, it ends the guest -----------------------------------------------------------
