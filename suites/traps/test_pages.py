@@ -204,7 +204,7 @@ def test_without_kvm_the_traces_say_the_same(
 def test_wrong_prediction_is_noticed_without_kvm(
     bare_zoo: ShapeMachine, name: str, bar: int, touch: Touch, lost: str
 ) -> None:
-    """It does so, too, when traces are all there is."""
+    """The check fails when traces are all there is, too."""
     less = bare_zoo.map.without(lost)
 
     with must_fail():
