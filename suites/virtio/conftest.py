@@ -13,7 +13,8 @@ import contextlib
 import enum
 import itertools
 import secrets
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -113,11 +114,11 @@ def vhost_spec(host: Host, iommu: Device, device: Device) -> MachineSpec:
 
 
 @pytest.fixture
-def start_vhost(vhost_host: Host, launch: Launch, numbers: Iterator[int]) -> StartVhost:
+def start_vhost(vhost_host: Host, launch: Launch, apart: Apart) -> StartVhost:
     """Start a vhost device in a machine that does nothing else, translation turned on."""
 
     def start(iommu: Device, *, ats: bool = False, platform: bool = True) -> VhostStart:
-        talk = VSOCK_TALK.apart(next(numbers))
+        talk = apart(VSOCK_TALK)
         spec = vhost_spec(vhost_host, iommu, talk.device(platform=platform))
         machine = launch(with_qtest(spec.saying("-trace", FAULT)))
         came: list[Started] = []
@@ -200,13 +201,21 @@ def answered() -> dict[tuple[object, ...], Answers]:
     return {}
 
 
+Apart = Callable[[Dialogue], Dialogue]
+"""Tells a dialogue apart from others on the host; see `apart`."""
+
+
 @pytest.fixture(scope="session")
-def numbers() -> Iterator[int]:
+def apart() -> Apart:
     """Tell machines apart that are on the host one after the other, or with those of others.
 
-    It begins anywhere: a CID is for all of the host, and nobody tells which are taken.
+    Each kind of device is counted by itself: of taps there are sixteen. A count begins anywhere:
+    a CID is for all of the host, and nobody tells which are taken.
     """
-    return itertools.count(secrets.randbelow(1 << 30))
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(
+        lambda: itertools.count(secrets.randbelow(1 << 30))
+    )
+    return lambda talk: talk.apart(next(numbers[talk.name]))
 
 
 @pytest.fixture
@@ -214,7 +223,7 @@ def ask_twice(
     host: Host,
     launch: Launch,
     answered: dict[tuple[object, ...], Answers],
-    numbers: Iterator[int],
+    apart: Apart,
 ) -> AskTwice:
     """Let a vhost device answer two requests below a unit that maps all that it may touch.
 
@@ -230,7 +239,7 @@ def ask_twice(
         return answered[key]
 
     def look(talk: Dialogue, forget: Forget, ats: bool, platform: bool) -> Answers:
-        talk = talk.apart(next(numbers))
+        talk = apart(talk)
         machine = launch(talk_spec(able(host, talk), talk, ats=ats, platform=platform))
         if talk.prepare:
             host.run(talk.prepare)
