@@ -34,7 +34,7 @@ def mark_for_refusals(host: Host) -> int:
 
 
 def times_refused(lines: Sequence[str]) -> int:
-    """Return how often, of one of the two."""
+    """Return how often the refusal that was said most was said."""
     return max(sum(words in line for line in lines) for words in REFUSALS)
 
 
