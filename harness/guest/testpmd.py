@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from harness.errors import GuestError, Unreachable
+from harness.guest.huge_pages import huge_pages
 from harness.guest.system import System
 from harness.guest.transport import Conversation
 from harness.model.pci import Bdf
@@ -15,7 +16,6 @@ from harness.parse.testpmd import ForwardCounts, parse_forward_counts
 
 HUGE_PAGES = 64
 """Of 2 MiB."""
-_NUMBER = "/proc/sys/vm/nr_hugepages"
 _MIB = 64
 
 
@@ -86,7 +86,8 @@ def testpmd(
 
     It takes a second or two until it does; it does not say when.
     """
-    with _huge_pages(system, 0 if memory is Memory.PAGES else HUGE_PAGES):
+    pages = contextlib.nullcontext() if memory is Memory.PAGES else huge_pages(system, HUGE_PAGES)
+    with pages:
         words = shlex.join(testpmd_words(prefix, bdf, memory))
         talk = system.transport.open(f"exec {words} 2>&1")
         running = Testpmd(talk)
@@ -94,16 +95,3 @@ def testpmd(
             yield running
         finally:
             running.close()
-
-
-@contextlib.contextmanager
-def _huge_pages(system: System, count: int) -> Iterator[None]:
-    if not count:
-        yield
-        return
-    with system.setting(_NUMBER, str(count)):
-        if int(system.read_text(_NUMBER)) < count:
-            raise GuestError(
-                f"{system.name} has no {count} huge pages", hint="memory is scattered"
-            )
-        yield

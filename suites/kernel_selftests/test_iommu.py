@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.guest.huge_pages import huge_pages
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.model.version import RELEASE
@@ -11,7 +12,6 @@ from harness.testing import must_fail, skip
 from suites.kernel_selftests.conftest import (
     ENABLES,
     Program,
-    at_least,
     check_report,
     no_iommufd,
 )
@@ -33,15 +33,15 @@ def with_mock(host: Host, with_iommufd: None) -> None:
 
 
 @pytest.fixture
-def huge_pages(virtual_host: VirtualHost) -> Iterator[None]:
+def many_huge_pages(virtual_host: VirtualHost) -> Iterator[None]:
     """The host has 160 pages of 2 MiB that nobody uses; the largest test maps 64 of them."""
     virtual_host.write_text("/proc/sys/vm/compact_memory", "1")
-    with at_least(virtual_host, 160):
+    with huge_pages(virtual_host, 160):
         yield
 
 
 @pytest.mark.rule("LST-06")
-@pytest.mark.usefixtures("huge_pages")
+@pytest.mark.usefixtures("many_huge_pages")
 def test_iommufd_keeps_its_promises(program: Program, subtests: pytest.Subtests) -> None:
     """What iommufd promises holds for a mock device: objects, ranges, pages, dirty bits."""
     check_report(program(PROGRAM).run(leave_out=DMA_BUF, timeout=600), subtests)
