@@ -4,10 +4,12 @@
 ``program``         has one of them on the host: ``program("vfio/vfio_dma_mapping_test")``
 ``mode``            a way to the IOMMU; repeated for all five, those the kernel lacks are skipped
 ``with_iommufd``    the kernel has /dev/iommu
+``with_type1``      the kernel has the container of type 1
 ``vfio_guest``      a nested guest with an IOMMU of its own, and an igb and an nvme of the host
 ``program_inside``  has one of them in that guest
 ``mode_inside``     a way to the guest's IOMMU; repeated for three
 ``iommufd_inside``  the kernel of the guest has /dev/iommu
+``type1_inside``    the kernel of the guest has the container of type 1
 ``free_inside``     a function of the guest, by name, in the hands of the guest's vfio-pci
 ==================  =============================================================================
 
@@ -60,12 +62,13 @@ DRIVERS = (TYPE1, "iommufd_compat_type1v2", "iommufd")
 """Those of them that have drivers of their own: type 1 of the first kind is the same one."""
 OVERFLOW = "overflow"
 """The test of a range that goes beyond the last address."""
-CONTAINER = "/dev/vfio/vfio"
-HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
-LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
+MODULE = "vfio_iommu_type1"
+"""The container of type 1. /dev/vfio/vfio does not show it: iommufd may stand in for it."""
 
 ENABLES = "trapline run --kernel built:7.3 kernel_selftests (compiles it, once)"
 ENABLES_INSIDE = ENABLES.replace("--kernel", "--guest-kernel")
+ENABLES_TYPE1 = "a kernel with CONFIG_VFIO_CONTAINER (debian:trixie)"
+ENABLES_GROUPS = "a kernel with CONFIG_VFIO_GROUP (debian:trixie)"
 
 
 @pytest.fixture
@@ -83,14 +86,18 @@ def with_iommufd(host: Host, free: Free) -> None:
     needs(host, "/dev/vfio/devices", enabled_by=ENABLES)
 
 
+@pytest.fixture
+def with_type1(host: Host, free: Free) -> None:
+    """The kernel of the host has the container of type 1."""
+    needs_type1(host, free)
+
+
 @pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest, host: Host) -> str:
+def mode(request: pytest.FixtureRequest, host: Host, free: Free) -> str:
     """A way to the IOMMU that the kernel of the host has."""
     name: str = request.param
-    if name.startswith("iommufd"):
-        request.getfixturevalue("with_iommufd")
-    else:
-        needs(host, CONTAINER, enabled_by="a kernel with CONFIG_VFIO_CONTAINER (debian:trixie)")
+    request.getfixturevalue("with_iommufd" if name.startswith("iommufd") else "with_type1")
+    needs_group(host, free, name)
     return name
 
 
@@ -172,16 +179,18 @@ def iommufd_inside(guest: Guest, free_inside: Free) -> None:
     needs(guest, "/dev/vfio/devices", enabled_by=ENABLES_INSIDE)
 
 
+@pytest.fixture
+def type1_inside(guest: Guest, free_inside: Free) -> None:
+    """The kernel of the guest has the container of type 1."""
+    needs_type1(guest, free_inside)
+
+
 @pytest.fixture(params=DRIVERS)
 def mode_inside(request: pytest.FixtureRequest, guest: Guest, free_inside: Free) -> str:
     """A way to the guest's IOMMU that the kernel of the guest has."""
     name: str = request.param
-    if name.startswith("iommufd"):
-        request.getfixturevalue("iommufd_inside")
-    else:
-        # The node is there when the module is.
-        free_inside("igb")
-        needs(guest, CONTAINER, enabled_by="a kernel with CONFIG_VFIO_CONTAINER (debian:trixie)")
+    request.getfixturevalue("iommufd_inside" if name.startswith("iommufd") else "type1_inside")
+    needs_group(guest, free_inside, name)
     return name
 
 
@@ -192,6 +201,19 @@ def needs(system: System, node: str, *, enabled_by: str) -> None:
     """Skip where the kernel of *system* does not offer *node*."""
     if not system.exists(node):
         skip(f"the kernel of {system.name} has no {node}", enabled_by=enabled_by)
+
+
+def needs_type1(system: System, free: Free) -> None:
+    """Skip where the kernel of *system* does not have the container of type 1."""
+    free("igb")  # with vfio comes the module, or soon
+    system.run(f"modprobe {MODULE} 2>/dev/null || :")
+    needs(system, f"/sys/module/{MODULE}", enabled_by=ENABLES_TYPE1)
+
+
+def needs_group(system: System, free: Free, mode: str) -> None:
+    """Skip where *mode* opens groups, as all but iommufd's own do, and *system* has no nodes."""
+    if mode != "iommufd":
+        needs(system, f"/dev/vfio/{free('igb').iommu_group}", enabled_by=ENABLES_GROUPS)
 
 
 @contextmanager
@@ -206,12 +228,7 @@ def no_iommufd(system: System) -> Iterator[None]:
 
 def no_mappings(system: System) -> AbstractContextManager[None]:
     """Allow containers no mapping for DMA while inside."""
-    return system.setting(LIMIT, "0")
-
-
-def at_least(system: System, count: int) -> AbstractContextManager[None]:
-    """Have *count* pages of 2 MiB, or more, that programs may ask for while inside."""
-    return system.setting(HUGE_PAGES, str(max(int(system.read_text(HUGE_PAGES)), count)))
+    return system.parameter(MODULE, "dma_entry_limit", "0")
 
 
 def says_overflow(system: System) -> bool:

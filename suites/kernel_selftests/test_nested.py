@@ -57,6 +57,7 @@ def test_a_guest_maps_and_unmaps_memory(
 
 
 @pytest.mark.negative_control("LST-02")
+@pytest.mark.usefixtures("type1_inside")
 def test_memory_that_a_guest_does_not_map_is_noticed(
     guest: Guest, program_inside: Program, igb: PciFunction, unasked: list[str]
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_guest_maps_registers_by_type1_alone(
 
 
 @pytest.mark.negative_control("LST-05")
+@pytest.mark.usefixtures("type1_inside")
 def test_registers_that_a_guest_does_not_map_are_noticed(
     guest: Guest, program_inside: Program, igb: PciFunction
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.guest.huge_pages import huge_pages
 from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.model.pci import PciFunction
@@ -19,7 +20,6 @@ from suites.kernel_selftests.conftest import (
     SETUP,
     TYPE1,
     Program,
-    at_least,
     check_report,
     mapping_variants,
     no_iommufd,
@@ -44,14 +44,14 @@ def refuses_overflow(host: Host) -> None:
 
 
 @pytest.fixture
-def huge_pages(host: Host) -> Iterator[None]:
+def four_huge_pages(host: Host) -> Iterator[None]:
     """The host has four pages of 2 MiB that a program may ask for."""
-    with at_least(host, 4):
+    with huge_pages(host, 4):
         yield
 
 
 @pytest.mark.rule("LST-02")
-@pytest.mark.usefixtures("huge_pages")
+@pytest.mark.usefixtures("four_huge_pages")
 def test_memory_is_mapped_and_unmapped(
     program: Program, igb: PciFunction, mode: str, subtests: pytest.Subtests
 ) -> None:
@@ -77,6 +77,7 @@ def test_a_range_beyond_all_addresses_is_refused(
 
 
 @pytest.mark.negative_control("LST-02")
+@pytest.mark.usefixtures("with_type1")
 def test_memory_that_is_not_mapped_is_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
@@ -99,6 +100,7 @@ def test_registers_are_mapped_by_type1_alone(
 
 
 @pytest.mark.negative_control("LST-05")
+@pytest.mark.usefixtures("with_type1")
 def test_registers_that_are_not_mapped_are_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
@@ -190,7 +192,7 @@ def test_a_device_copies_memory_and_interrupts(
 
 
 @pytest.mark.negative_control("LST-04")
-@pytest.mark.usefixtures("with_iommufd")
+@pytest.mark.usefixtures("with_iommufd", "with_type1")
 def test_a_device_without_memory_is_noticed(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
@@ -211,6 +213,7 @@ def check_driven_by(host: Host, function: PciFunction, driver: str | None) -> No
 
 
 @pytest.mark.rule("LST-07")
+@pytest.mark.usefixtures("with_type1")
 def test_the_driver_is_there_again_after_the_tests(
     host: Host, program: Program, igb: PciFunction
 ) -> None:
