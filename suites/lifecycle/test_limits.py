@@ -57,14 +57,15 @@ def test_a_container_node_is_noticed(host: Host, free: Free, attach: Attach) -> 
         check_said(said, *words_for_no_container(host))
 
 
-LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
+LIMIT = ("vfio_iommu_type1", "dma_entry_limit")
+"""A parameter of the kernel: mappings that a container may have."""
 NO_SPACE = ("= -28 (No space left on device)",)
 
 
 @pytest.fixture
 def one_mapping(virtual_host: VirtualHost) -> Iterator[VirtualHost]:
     """A host that maps one range for a container, no more."""
-    with virtual_host.setting(LIMIT, "1"):
+    with virtual_host.parameter(*LIMIT, "1"):
         yield virtual_host
 
 
@@ -230,14 +231,14 @@ def last_words(machine: Machine) -> tuple[str, int]:
 
 
 @pytest.fixture
-def just_enough(one_mapping: VirtualHost, free: Free, attempt: Attempt) -> VirtualHost:
+def just_enough(virtual_host: VirtualHost, free: Free, attempt: Attempt) -> Iterator[VirtualHost]:
     """A host that maps as much as such a machine needs to start, no more."""
-    spec = growing(one_mapping, free)
+    spec = growing(virtual_host, free)
     for limit in range(1, 100):
-        one_mapping.write_text(LIMIT, str(limit))
-        if not attempt(one_mapping, replace(spec, name=f"limit-{limit}")):
-            break
-    return one_mapping
+        with virtual_host.parameter(*LIMIT, str(limit)):
+            if not attempt(virtual_host, replace(spec, name=f"limit-{limit}")):
+                yield virtual_host
+                return
 
 
 @pytest.mark.full

@@ -144,9 +144,6 @@ def test_missing_reservation_is_noticed(plain: ShapeMachine, name: str, bar: int
 
 # -- mappings that the kernel refuses ----------------------------------------------------------
 
-LIMIT: Final = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
-
-
 NO_SPACE: Final = "= -28 (No space left on device)"
 NOT_EVEN_RAM, RAM_BEFORE_RESET, RAM_ONLY, ALL = 1, 2, 5, 65535
 """Mappings that the kernel allows: a machine of ours has RAM in 2 sections while it is built, in 5
@@ -158,7 +155,7 @@ def start(prepared: Prepared, spare_machine: SpareMachine, allowed: int) -> tupl
 
     :returns: 0 if it runs.
     """
-    with prepared.there.host.setting(LIMIT, str(allowed)):
+    with prepared.there.host.parameter("vfio_iommu_type1", "dma_entry_limit", str(allowed)):
         try:
             machine = spare_machine(f"allowed-{allowed}").machine
         except LaunchFailed as failure:

@@ -61,7 +61,7 @@ def test_a_granule_of_the_host_is_noticed(host: Host, launch: Launch, free: Free
 
 # -- interrupts -------------------------------------------------------------------------------
 
-_UNSAFE = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+_UNSAFE = ("vfio_iommu_type1", "allow_unsafe_interrupts")
 _TO_VFIO = """\
 modprobe -a vfio-pci vfio_iommu_type1
 echo vfio-pci > {path}/driver_override
@@ -89,7 +89,7 @@ def open_by_vfio(nvme: Assigned, *, unsafe: bool) -> str:
     """Open the function as a driver in user space does; return what the kernel refused."""
     try:
         with (
-            nvme.os.setting(_UNSAFE, "Y" if unsafe else "N"),
+            nvme.os.parameter(*_UNSAFE, "Y" if unsafe else "N"),
             drive(nvme.os, nvme.bdf),
         ):
             return ""
