@@ -247,7 +247,8 @@ app.command("rules", epilog=RULES_EPILOG)(rules)
 @app.command(
     "map",
     epilog="Example: trapline map unix:/run/vm.qmp --device nvme0. Pictures have one letter per "
-    "page: = direct, T trapped, M mixed, . absent.",
+    "page: = direct, T trapped, M mixed, . absent. Exit status: 0 all well, 1 a difference of "
+    "--expect, or a QEMU that does not answer, 2 what was given cannot be read.",
 )
 def _map(
     source: Annotated[

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.commands.map_source import MapSource, read_source
-from harness.errors import ConfigError
+from harness.errors import ConfigError, ParseError
 from harness.model.device_windows import (
     DeviceWindow,
     device_rows,
@@ -66,8 +66,8 @@ def show_map(
         with what must be.
     :param page: bytes, a power of two, the page size of the host that QEMU runs on; None:
         4096, and for the comparison what the JSON says.
-    :raise ConfigError: the source cannot be read, or has no such device.
-    :raise ParseError: it is no map.
+    :raise ConfigError: a file cannot be read, is no map, or has no such device.
+    :raise HarnessError: QEMU does not say it.
     """
     shown_page = DEFAULT_PAGE if page is None else page
     if expect is not None and device is None:
@@ -209,6 +209,13 @@ def _judge(
     """Compare with the expectation; print what it says. True if nothing differs."""
     from harness.report.expect_view import judge_file
 
-    difference = judge_file(memory_map, device, path, page)
+    try:
+        difference = judge_file(memory_map, device, path, page)
+    except ParseError as error:  # of the file: it must not look like a difference
+        raise ConfigError(
+            error.summary,
+            seen=error.text,
+            hint=error.hint or "repair what the first line names",
+        ) from error
     _print(console, (Text(), Text(difference or f"{device} is mapped as expected.")))
     return not difference

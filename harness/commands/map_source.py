@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.errors import ConfigError, QmpFailed
+from harness.errors import ConfigError, ParseError, QmpFailed
 from harness.machine.qmp import Qmp
 from harness.model.memory_map import MemoryMap
 from harness.model.memory_map_json import map_from_dict
@@ -41,8 +41,8 @@ def read_source(source: str) -> MapSource:
     of an evidence file, or the JSON that QMP returned.
 
     :raise ConfigError: it cannot be read, or is not one map.
-    :raise ParseError: it is text that is no map.
     :raise QmpFailed: the socket does not speak QMP, or QEMU refused.
+    :raise ParseError: what QEMU said on the socket is no map.
     """
     if source.startswith("unix:"):
         return read_qmp(Path(source.removeprefix("unix:")))
@@ -51,7 +51,10 @@ def read_source(source: str) -> MapSource:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where} is not text", seen=str(error), hint=_WANTED) from error
-    return read_map_text(text, where=where)
+    try:
+        return read_map_text(text, where=where)
+    except ParseError as error:
+        raise ConfigError(error.summary, seen=error.text, hint=error.hint or _WANTED) from error
 
 
 _WANTED = "give a text that holds the answer of 'info mtree -f -o', or unix:PATH of a QMP socket"

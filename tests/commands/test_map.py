@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +16,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness.cli import app
-from harness.errors import ConfigError, HarnessError, ParseError, QmpFailed
+from harness.errors import ConfigError, HarnessError, QmpFailed
 from harness.model.memory_map_json import map_from_dict, map_to_dict
-from harness.parse.mtree import OptionRefused, parse_memory_map
+from harness.parse.mtree import parse_memory_map
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "mtree"
 XL710 = SAMPLES / "seed-zhang-xl710-bar3-mtree-f.txt"
@@ -162,13 +164,13 @@ def test_the_answer_of_qmp_may_be_given_as_json(wrap: Callable[[str], object]) -
     [
         (["/nonexistent/map.txt"], None, ConfigError, "No such file"),
         ([SAMPLES], None, ConfigError, "Is a directory"),
-        (["-"], "hello\n", ParseError, "standard input: no output of 'info mtree'"),
+        (["-"], "hello\n", ConfigError, "standard input: no output of 'info mtree'"),
         (["-"], b"\xff\xfe\x00", ConfigError, "standard input is not text"),
         (["-"], "{broken", ConfigError, "begins like JSON and is none"),
-        (["-"], '{"views": 3}', ParseError, "'views' must be of type list"),
-        (["-"], XL710.read_text() + "odd line\n", ParseError, "line 6: not a line of info mtree"),
+        (["-"], '{"views": 3}', ConfigError, "'views' must be of type list"),
+        (["-"], XL710.read_text() + "odd line\n", ConfigError, "line 6: not a line of info mtree"),
         (["-"], "(qemu) info mtree -f\nFlatView #0\n" * 2, ConfigError, "holds 2 flat maps"),
-        (["-"], "mtree: unsupported option -f\n", OptionRefused, "does not know the option -f"),
+        (["-"], "mtree: unsupported option -f\n", ConfigError, "does not know the option -f"),
         ([NVME_TREE, "--device", "0000:03:00.0"], None, ConfigError, "holds only the tree form"),
         ([NVME_TREE, "--json"], None, ConfigError, "holds only the tree form"),
         ([XL710, "--device", "nvme0"], None, ConfigError, "devices in this map: 0000:03:00.3"),
@@ -188,6 +190,24 @@ def test_wrong_input_is_refused_with_what_to_do(
 
     assert type(error) is kind
     assert said in str(error)
+
+
+def test_an_expectation_that_cannot_be_read_is_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "f.json").write_text('{"function": 3}')
+
+    error = refused(XL710, "--device", "0000:03:00.3", "--expect", tmp_path / "f.json")
+
+    assert type(error) is ConfigError
+    assert "f.json" in error.summary and error.hint
+
+
+def test_what_is_no_map_ends_with_the_status_of_wrong_usage() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "map", "/dev/null"], capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert "next: give a text" in done.stderr
 
 
 XL710_CASE = {
