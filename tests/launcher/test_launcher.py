@@ -7,6 +7,7 @@ search path that holds links to the real coreutils and the fakes below, nothing 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -310,6 +311,83 @@ def test_two_at_once_make_one_environment(system: System) -> None:
     assert "command:run first\n" in first.communicate()[0]
     assert "command:run second\n" in second.communicate()[0]
     assert len(system.calls("-m pip")) == 1
+
+
+def test_start_after_a_killed_one_waits_for_what_it_left_running(system: System) -> None:
+    os.mkfifo(system.fakes / "wait")
+    os.mkfifo(system.fakes / "started")
+    first = system.start("run", "first")
+    (system.fakes / "started").read_text()  # pip runs
+    first.kill()  # and goes on
+    first.wait()
+    second = system.start("run", "second")
+
+    assert second.stderr
+    assert "waiting for another" in second.stderr.readline()
+    assert len(system.environments()) == 1
+    assert len(system.calls("-m pip")) == 1
+    with (system.fakes / "wait").open("w"):
+        (system.fakes / "wait").unlink()
+    assert "command:run second\n" in second.communicate()[0]
+    assert len(system.calls("-m pip")) == 1
+
+
+def test_what_apt_starts_does_not_keep_the_lock(bare: System) -> None:
+    bare.note("root")
+    installs = (bare.fakes / "apt-get").read_text().removeprefix("#!/bin/sh\n")
+    bare.add("apt-get", f"#!/bin/sh\n(: >&9) 2>/dev/null && echo 9 >>$CALLS\n{installs}")
+
+    assert bare.run("run")[0] == 0
+    assert bare.calls("^9|install")[0] != "9"
+
+
+def test_command_holds_its_environment_and_notes_the_use(system: System) -> None:
+    system.run("run")
+    complete = system.environments()[0] / "complete"
+    os.utime(complete, (1, 1))
+    system.add("python3", PYTHON.replace("-P,-m)", '-P,-m) flock -xn "$HELD" echo free;'))
+    shutil.copy(system.fakes / "python3", complete.parent / "bin/python")
+
+    out = system.run("run", HELD=str(complete))[1]
+
+    assert out == "command:run\n"
+    assert complete.stat().st_mtime > 1
+
+
+def test_environment_that_is_being_removed_is_waited_for_and_made_again(system: System) -> None:
+    system.run("run")
+    complete = system.environments()[0] / "complete"
+    with (system.cache / "venv/lock").open("a") as lock, complete.open() as held:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        late = system.start("run")
+        assert late.stderr
+        assert "waiting for another" in late.stderr.readline()
+        complete.unlink()
+
+    assert "command:run\n" in late.communicate()[0]
+    assert complete.exists()
+
+
+def test_cache_that_cannot_be_written_is_refused_with_a_way_on(system: System) -> None:
+    (system.cache / "venv/lock").mkdir(parents=True)  # refused to root too
+
+    status, out, err = system.run("run")
+
+    assert (status, out) == (2, "")
+    assert err.startswith(f"trapline: cannot write in {system.cache}/venv\n  said: ")
+    assert "  next: name a directory that can be written with TRAPLINE_CACHE\n" in err
+    assert "lock" not in err
+
+
+def test_cache_that_cannot_be_made_is_refused_with_a_way_on(system: System) -> None:
+    system.cache.write_text("")
+
+    status, _, err = system.run("run")
+
+    assert status == 2
+    assert err.startswith(f"trapline: cannot make {system.cache}/venv\n  said: ")
+    assert "  next: name a directory that can be written with TRAPLINE_CACHE\n" in err
 
 
 @pytest.mark.parametrize(
