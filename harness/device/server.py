@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
 import socket
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from harness import paths
 from harness.device.access_log import AccessLog
 from harness.device.device import Device
 from harness.device.protocol import Refused
@@ -46,7 +45,7 @@ class Served:
         self, device: Device, path: Path | None = None, session: SessionMaker = Session
     ) -> None:
         self.device = device
-        self._private = None if path is not None else tempfile.mkdtemp(prefix="trapline-device-")
+        self._private = None if path is not None else paths.runtime_dir()
         self.socket = path if path is not None else Path(self._private or "", "device.sock")
         """Where QEMU connects to."""
         self.peer_errors: deque[Refused] = deque(maxlen=_KEPT)
@@ -120,7 +119,7 @@ class Served:
         self.device.close()
         self.socket.unlink(missing_ok=True)
         if self._private is not None:
-            shutil.rmtree(self._private, ignore_errors=True)
+            paths.remove_runtime_dir(self._private)
 
     def __enter__(self) -> Served:
         return self

@@ -7,6 +7,8 @@ import mmap
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -312,3 +314,22 @@ def test_qemu_is_told_where_it_is(served: Served) -> None:
         "driver": "vfio-user-pci",
         "socket": {"type": "unix", "path": str(served.socket)},
     }
+
+
+def test_what_a_killed_server_left_is_removed_with_the_other_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    code = (
+        "import os\n"
+        "from harness.device.device import Device\n"
+        "from harness.device.server import serve\n"
+        "print(serve(Device()).socket, flush=True); os.kill(os.getpid(), 9)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    left = Path(said.stdout.strip())
+    assert left.is_socket() and left.parent.parent == tmp_path
+
+    with serve(Device()) as served:
+        assert list(tmp_path.iterdir()) == [served.socket.parent]
+    assert not list(tmp_path.iterdir())
