@@ -135,7 +135,7 @@ def _run(
         ),
     ] = False,
     results: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A directory per run goes here.")
+        str | None, typer.Option(metavar="DIR", help="A directory per run goes here.")
     ] = None,
     capture: Annotated[
         bool, typer.Option("--capture/--no-capture", help="Hold back what tests print.")
@@ -158,7 +158,7 @@ def _run(
             host=host,
             saved_state="off" if no_saved_state else saved_state,
             full=full,
-            results=results,
+            results=run.parse_results(results),
             capture=capture,
             pytest_arguments=pytest_arguments,
         )
@@ -388,6 +388,9 @@ for _name, _group in GROUPS.items():
 
 def main() -> None:
     """Run the command line; a `HarnessError` becomes a message and an exit status."""
+    from harness import process
+
+    process.stop_like_ctrl_c(background=False)
     try:
         app(prog_name="trapline")
     except HarnessError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ import pytest
 
 from harness import process
 from harness.commands.places import Places
-from harness.errors import ConfigError
-from harness.report.rundir import RUN
+from harness.errors import ConfigError, ParseError
+from harness.report import space
+from harness.report.rundir import RUN, RunDirectory, check_base
+from harness.report.summary import counts_line, interrupted_line, read_facts
 from harness.rules import select
 
-_RULE = re.compile(r"[A-Z]{2,}(-\d{2})?")
+_RULE = re.compile(r"[A-Z]{2,}|[A-Za-z]{2,}-\d{2}")
+_SERIES = re.compile(r"[A-Za-z]{2,}")
 EXIT_NOTHING_SELECTED = 2
 Count = int | Literal["auto"]
 LEFT_OUT = {"vfio_ap": "its host is of another architecture and has images of its own"}
@@ -62,9 +66,11 @@ class Outcome:
 
     exit_status: int = 0
     directory: Path | None = None
+    config: pytest.Config | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Learn where the results go."""
+        self.config = session.config
         run = session.config.stash.get(RUN, None)
         self.directory = run.path if run is not None else None
 
@@ -73,7 +79,7 @@ def run_suites(request: RunRequest) -> Outcome:
     """Run what *request* asks for.
 
     :return: exit status of pytest, but 2 when a selection found no test; where results are.
-    :raise ConfigError: the selection names nothing.
+    :raise ConfigError: the selection names nothing, or results cannot be kept.
     """
     outcome = Outcome()
     for area in left_out(request, Places.find()):
@@ -86,13 +92,52 @@ def run_suites(request: RunRequest) -> Outcome:
     if request.workers is None and whole and request.capture:
         request = replace(request, workers="auto")
     arguments = build_arguments(request, Places.find())
+    check_base((request.results or Places.find().results).absolute())
+    is_small = request.is_selective and not request.full
+    wanted = space.PART if is_small else space.WHOLE
+    if warning := space.look((request.results or Places.find().results).absolute(), wanted):
+        print(f"trapline: {warning}", file=sys.stderr)
     process.stop_like_ctrl_c(background=False)
-    status = int(pytest.main(arguments, plugins=[outcome]))
+    status = _run_pytest(arguments, outcome)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and request.is_selective:
         print("trapline: the selection matches no test", file=sys.stderr)
         status = EXIT_NOTHING_SELECTED
+    if outcome.directory is not None and not outcome.directory.is_dir():
+        outcome.directory = None  # refused before it began
     outcome.exit_status = status
     return outcome
+
+
+def _run_pytest(arguments: list[str], outcome: Outcome) -> int:
+    """Run pytest; say what it does not where the end of it is interrupted.
+
+    :raise ConfigError: the results have no space left.
+    """
+    try:
+        status = int(pytest.main(arguments, plugins=[outcome]))
+    except KeyboardInterrupt:
+        if outcome.directory is None:
+            raise
+        print(f"trapline: {_what_ended(outcome.directory)}")
+        return int(pytest.ExitCode.INTERRUPTED)
+    except OSError as error:
+        if outcome.directory is None or not space.is_full(error):
+            raise
+        raise space.none_left(outcome.directory) from error
+    if outcome.directory and outcome.config and outcome.config.stash.get(space.FULL, False):
+        raise space.none_left(outcome.directory)
+    return status
+
+
+def _what_ended(directory: Path) -> str:
+    """Return what a run has come to that was interrupted when pytest was about to end."""
+    try:
+        facts = read_facts(RunDirectory(directory).facts)
+    except (OSError, ParseError):
+        return "interrupted before the results were whole"
+    counts = facts["counts"]
+    said = interrupted_line(sum(counts.values()), facts["collected"])
+    return f"{counts_line(counts)}; {said}"
 
 
 def left_out(request: RunRequest, places: Places) -> list[str]:
@@ -114,6 +159,18 @@ def parse_workers(word: str | None) -> Count | None:
     if word.isdecimal():
         return int(word)
     raise ConfigError(f"-n {word} is no number of processes", hint="give a number, or auto")
+
+
+def parse_results(word: str | None) -> Path | None:
+    """Return what ``--results`` was given.
+
+    :raise ConfigError: it is empty, as an unset variable of a shell is.
+    """
+    if word is None:
+        return None
+    if not word.strip():
+        raise ConfigError("--results names no directory", hint="give one, or leave the option out")
+    return Path(word)
 
 
 def build_arguments(request: RunRequest, places: Places) -> list[str]:
@@ -161,18 +218,22 @@ def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
 def resolve(word: str, places: Places) -> str:
     """Return what pytest must be given for one word of the selection.
 
-    A rule or series becomes an option. A path may be relative to the suites, to here or to
-    the parent of the suites, and may go on with ``::test``.
+    A rule or series, in whatever case, becomes an option; a path goes before a series in small
+    letters. A path may be relative to the suites, to here or to the parent of the suites, and
+    may go on with ``::test``.
 
     :raise ConfigError: it names nothing.
     """
     if _RULE.fullmatch(word):
         select(word)
-        return f"--rule={word}"
+        return f"--rule={word.upper()}"
     path, separator, test = word.partition("::")
     for base in (places.suites, Path.cwd(), places.root):
         if (base / path).exists():
             return f"{base / path}{separator}{test}"
+    with contextlib.suppress(ConfigError):
+        if _SERIES.fullmatch(word) and select(word):
+            return f"--rule={word.upper()}"
     areas = sorted(
         entry.name
         for entry in places.suites.iterdir()

@@ -7,11 +7,15 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+
+from harness.errors import ConfigError
 
 LATEST = "latest"
 _NAME_LENGTH = 80
@@ -25,15 +29,25 @@ class RunDirectory:
 
     @classmethod
     def create(cls, base: Path, now: datetime) -> RunDirectory:
-        """Make a new one under *base*."""
+        """Make a new one under *base*.
+
+        :raise ConfigError: none can be made there.
+        """
         base = base.absolute()
-        base.mkdir(parents=True, exist_ok=True)
-        while True:
-            path = base / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-            with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                break
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            while True:
+                path = base / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir()
+                    break
+        except OSError as error:
+            raise _no_place(base, error) from error
         return cls(path)
+
+    def forget(self) -> None:
+        """Remove it with all that is in it, as far as that can be done."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def become_latest(self) -> None:
         """Let ``latest`` beside it point to it."""
@@ -84,10 +98,33 @@ def evidence_name(nodeid: str) -> str:
     return f"{clean}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"
 
 
+def check_base(base: Path) -> None:
+    """Make sure that runs can be kept under *base*, which is made if need be.
+
+    Only trying tells: root may write to /proc, and still make nothing there.
+
+    :raise ConfigError: they cannot.
+    """
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=base, prefix=".trial-"):
+            pass
+    except OSError as error:
+        raise _no_place(base, error) from error
+
+
 def latest(base: Path) -> RunDirectory | None:
     """Return the last run under *base*, None if there is none."""
     link = base / LATEST
     return RunDirectory(link.resolve()) if link.is_dir() else None
+
+
+def _no_place(base: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"results cannot be kept in {base}",
+        seen=error.strerror or str(error),
+        hint="name a directory that can be written: --results DIR",
+    )
 
 
 def _point(link: Path, target: str) -> None:

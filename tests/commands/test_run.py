@@ -10,6 +10,7 @@ from harness.commands.places import Places
 from harness.commands.run import (
     RunRequest,
     build_arguments,
+    parse_results,
     parse_workers,
     resolve,
     run_suites,
@@ -141,6 +142,8 @@ def test_an_installed_trapline_brings_its_own_pytest_settings() -> None:
         ("vfio_pci/test_msix.py::test_a", "{root}/suites/vfio_pci/test_msix.py::test_a"),
         ("MAP-02", "--rule=MAP-02"),
         ("QRK", "--rule=QRK"),
+        ("map-02", "--rule=MAP-02"),
+        ("Qrk", "--rule=QRK"),
     ],
 )
 def test_a_word_may_be_an_area_a_path_a_test_or_a_rule(
@@ -150,11 +153,44 @@ def test_a_word_may_be_an_area_a_path_a_test_or_a_rule(
 
 
 @pytest.mark.parametrize(
-    ("word", "complaint"), [("nonsense", r"name an area \(vfio_pci\)"), ("ZZZ", "series: AP")]
+    ("word", "complaint"),
+    [
+        ("nonsense", r"name an area \(vfio_pci\)"),
+        ("ZZZ", "series: AP"),
+        ("zzz-01", "series: AP"),
+    ],
 )
 def test_a_word_that_names_nothing_is_refused(places: Places, word: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         resolve(word, places)
+
+
+def test_an_area_goes_before_a_series_of_its_name(places: Places) -> None:
+    (places.suites / "map").mkdir()
+
+    assert resolve("map", places) == str(places.suites / "map")
+
+
+@pytest.mark.parametrize("word", ["", " "])
+def test_results_in_no_directory_at_all_are_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="--results names no directory"):
+        parse_results(word)
+
+
+def test_results_have_their_usual_place_or_the_one_that_is_named() -> None:
+    assert parse_results(None) is None
+    assert parse_results("there") == Path("there")
+
+
+@pytest.mark.parametrize("place", ["/proc/foo", "{root}/a-file", "{root}/a-file/below"])
+def test_results_that_cannot_be_kept_are_refused_before_anything_runs(
+    here: Places, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a-file").touch()
+
+    with pytest.raises(ConfigError, match=r"results cannot be kept in .*\n.*\n  next: name"):
+        run_suites(RunRequest(results=Path(place.format(root=tmp_path))))
+    assert capsys.readouterr().out == ""
 
 
 def test_words_from_the_first_dash_on_are_for_pytest() -> None:

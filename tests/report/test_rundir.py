@@ -6,10 +6,12 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.rundir import RunDirectory, evidence_name, latest
+from harness.errors import ConfigError
+from harness.report.rundir import RunDirectory, check_base, evidence_name, latest
 
 NOW = datetime(2026, 11, 21, 3, 4, 5)
 
@@ -24,6 +26,20 @@ def test_a_run_has_a_name_that_sorts_and_latest_points_to_it(tmp_path: Path) -> 
 
     assert latest(tmp_path / "results") == second
     assert not (tmp_path / "results/latest").readlink().is_absolute()
+
+
+def test_a_place_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+
+    for attempt in (check_base, lambda base: RunDirectory.create(base, NOW)):
+        with pytest.raises(ConfigError, match="results cannot be kept in"):
+            attempt(tmp_path / "a-file")
+
+
+def test_a_place_that_is_good_keeps_nothing_of_the_trial(tmp_path: Path) -> None:
+    check_base(tmp_path / "new/results")
+
+    assert list((tmp_path / "new/results").iterdir()) == []
 
 
 def test_a_directory_called_latest_is_left_alone(tmp_path: Path) -> None:
