@@ -28,7 +28,7 @@ def _list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     """List what is in the cache: name, key, size, age, packages, path."""
     import json
 
-    from harness.commands import images
+    from harness.commands import images, prune
 
     found = images.rows()
     if as_json:
@@ -38,6 +38,8 @@ def _list(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     else:
         print("\n".join(images.as_lines(found)))
         print(f"{len(found)} images, {images.human_size(sum(row.size for row in found))}")
+    if not as_json and (line := prune.hint_line()):
+        print(line)
 
 
 @app.command(
@@ -111,3 +113,31 @@ def _rm(
         print(f"removed {row.name} {row.key} ({images.human_size(row.size)})")
     if not removed:
         print("there are no images")
+
+
+@app.command(
+    "prune",
+    epilog="Example: trapline images prune --dry-run. Never removed: the environment that the "
+    "command itself runs in, and one that a process uses. A checkout whose environment went makes "
+    "another one when it next starts.",
+)
+def _prune(
+    unused: Annotated[
+        float,
+        typer.Option("--unused", metavar="DAYS", help="Remove what no command used for so long."),
+    ] = 30,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing, only list them.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Remove Python environments of ./trapline: unused, broken off, or without their checkout."""
+    import json
+
+    from harness.commands import prune
+
+    found = prune.judged(unused, dry_run=dry_run)
+    if as_json:
+        print(json.dumps(prune.as_json(found), indent=1))
+    else:
+        print("\n".join(prune.as_lines(found, dry_run=dry_run)))

@@ -18,12 +18,14 @@ from harness.host.accelerator import Accelerator, probe_accelerator, recall
 from harness.host.drivers import why_in_use
 from harness.host.virtual_spec import TEST_DEVICES
 from harness.images.cache import Store
+from harness.images.environments import environments
 from harness.images.images import Images, KernelSource
 from harness.images.mirror import machine_mirror, read_sources
 from harness.images.offline import Offline
 from harness.images.qemu_build import QemuBuild
 from harness.images.requirements import missing_packages
 from harness.lab.parts import Parts, ThisComputer
+from harness.lab.states import bytes_of, states_store
 from harness.model.machine_facts import (
     AcceleratorFacts,
     CacheFacts,
@@ -237,7 +239,18 @@ def _cache(complete: bool) -> CacheFacts:
         with contextlib.suppress(HarnessError):
             sizes.append(artifact.manifest().size)
     there = next(place for place in (store.root, *store.root.parents) if place.is_dir())
-    return CacheFacts(len(sizes), sum(sizes), shutil.disk_usage(there).free, complete)
+    states = [bytes_of(artifact) for artifact in states_store().entries()]
+    own = [environment.size for environment in environments()]
+    return CacheFacts(
+        len(sizes),
+        sum(sizes),
+        shutil.disk_usage(there).free,
+        complete,
+        states=len(states),
+        states_size=sum(states),
+        environments=len(own),
+        environments_size=sum(own),
+    )
 
 
 def _mirror() -> MirrorFacts:

@@ -114,6 +114,12 @@ class CacheFacts:
     """Bytes free on its file system."""
     is_complete: bool
     """All that the default run needs is there."""
+    states: int = 0
+    states_size: int = 0
+    """Bytes on the disk of all saved states."""
+    environments: int = 0
+    environments_size: int = 0
+    """Bytes on the disk of all Python environments of the launcher."""
 
 
 @dataclass(frozen=True, slots=True)

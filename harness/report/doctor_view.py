@@ -87,7 +87,10 @@ def _rows(facts: MachineFacts) -> Iterator[tuple[str, str]]:
     yield (
         "cache",
         (
-            f"{cache.images} images, {cache.size / 1e9:.1f} GB; {cache.free / 1e9:.1f} GB free;"
+            f"{cache.images} images, {cache.size / 1e9:.1f} GB;"
+            f" {cache.states} saved states, {cache.states_size / 1e9:.1f} GB;"
+            f" {cache.environments} Python environments,"
+            f" {cache.environments_size / 1e9:.1f} GB; {cache.free / 1e9:.1f} GB free;"
             f" the default run {'has all it needs' if cache.is_complete else 'has to build'}"
         ),
     )

@@ -152,3 +152,28 @@ def test_on_a_terminal_the_live_line_names_the_step_and_the_download(
 )
 def test_ages_are_short(seconds: float, text: str) -> None:
     assert images.human_age(seconds) == text
+
+
+def test_environments_are_counted_listed_and_pruned(store: Store) -> None:
+    broken = store.root.parent / "venv/aaaa-3.12"
+    broken.mkdir(parents=True)
+    (broken / "f").write_bytes(bytes(200_000))
+
+    listed = CliRunner().invoke(app, ["list"]).stdout
+    would = json.loads(CliRunner().invoke(app, ["prune", "--dry-run", "--json"]).stdout)
+    said = CliRunner().invoke(app, ["prune"]).stdout
+
+    assert "1 Python environment (0.2 MB): trapline images prune" in listed
+    assert [(row["path"], row["checkout"], row["goes"]) for row in would] == [
+        (str(broken), None, True)
+    ]
+    assert "removed   aaaa-3.12" in said
+    assert "removed: 1 Python environment (0.2 MB); stays: 0 Python environments" in said
+    assert not broken.exists()
+    assert len(store.entries()) == 3
+
+
+def test_days_without_use_are_not_negative() -> None:
+    done = CliRunner().invoke(app, ["prune", "--unused", "-1"])
+
+    assert isinstance(done.exception, ConfigError)

@@ -48,7 +48,7 @@ GOOD = MachineFacts(
     functions=(NVME,),
     qemus=(QemuFacts("debian:trixie", "10.0.13", EVERY),),
     kernels=(KernelFacts("debian:trixie", "6.12.107", True),),
-    cache=CacheFacts(9, GIB, 50 * GIB, True),
+    cache=CacheFacts(9, GIB, 50 * GIB, True, 5, 8 * GIB, 33, 6 * GIB),
     memory_total=16 * GIB,
     memory_available=12 * GIB,
     missing_packages=(),
@@ -94,6 +94,13 @@ def test_what_stops_the_default_run_is_named_with_its_cure(broken: MachineFacts,
     assert found.how.startswith(how)
     assert "ready" not in rule_counts(broken, "virtual")
     assert as_lines(broken)[-1] == "trapline run does not work here yet"
+
+
+def test_cache_is_told_of_with_all_that_is_large_in_it() -> None:
+    (line,) = (line for line in as_lines(GOOD) if line.startswith("cache:"))
+
+    for part in ("9 images, 1.1 GB", "5 saved states, 8.6 GB", "33 Python environments, 6.4 GB"):
+        assert part in line
 
 
 def test_cold_cache_with_a_mirror_stops_nothing() -> None:
