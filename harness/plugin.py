@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from harness import hookspecs
+from harness import hookspecs, process
 from harness.errors import ConfigError, HarnessError
 from harness.model.rule import Verdict
-from harness.report import marks, progress, verdict
+from harness.report import marks, progress, space, verdict
 from harness.report.finish import finish_run
 from harness.report.results import SAID, Phases
 from harness.report.rundir import RUN, RunDirectory
 from harness.report.steps_log import StepsLog
-from harness.report.summary import count, counts_line
+from harness.report.summary import count, counts_line, interrupted_line
 from harness.report.warnings_log import WarningsLog, read_warnings
 from harness.rules import load_rules, select
 from harness.settings import SETTINGS, SUBJECT, Settings, find_file, load_settings
@@ -137,6 +137,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         if not worker.get("trapline_run"):
             return
+        process.stop_like_ctrl_c(background=False)
         config.stash[RUN] = RunDirectory(Path(worker["trapline_run"]))
         config.stash[SUBJECT] = worker["trapline_subject"]
     elif base is None:
@@ -261,6 +262,7 @@ class Controller:
         self._progress: progress.Plain | None = None
         self._session: pytest.Session | None = None
         self._usage = ""
+        self._interrupted = False
         self._last_line = ""
 
     def pytest_report_header(self) -> list[str]:
@@ -310,8 +312,20 @@ class Controller:
             total = self._session.testscollected if self._session else 0
             self._progress.started(nodeid, total, self._spreading.worker_of(nodeid))
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
+        """Show a test that has ended, and end the run where no report can be kept any more."""
+        try:
+            yield
+        except OSError as error:
+            if not space.is_full(error):
+                raise
+            self._config.stash[space.FULL] = True
+            pytest.exit(str(space.none_left(self._run.path).summary))
+        finally:
+            self._show(report)
+
+    def _show(self, report: pytest.TestReport) -> None:
         """Show a test that has ended (a crashed worker sends no tear-down)."""
         phases = self._running.setdefault(report.nodeid, Phases(report.nodeid))
         if phases.join(report):
@@ -331,6 +345,13 @@ class Controller:
             return category, "", ""
         return category, letter, word
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that somebody ended the run; pytest ends it so too, for a broken module."""
+        is_told = self._session is not None and self._session.shouldstop == "interrupted"
+        by_pytest = isinstance(excinfo.value, pytest.Session.Interrupted)
+        is_key = isinstance(excinfo.value, KeyboardInterrupt)
+        self._interrupted |= is_key and (is_told or not by_pytest)
+
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int
@@ -342,21 +363,42 @@ class Controller:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        yield
-        results = finish_run(
-            self._run,
-            report_log=self._report_log,
-            junit=self._junit,
-            began=self._began,
-            command=self._config.invocation_params.args,
-            exit_status=int(session.exitstatus),
-            collected=session.testscollected,
-            settings=self._config.stash[SETTINGS],
-            subject=self._subject(),
-        )
-        self._last_line = f"trapline: {counts_line(count(results))}"
+        try:
+            yield
+            self._write_results(session)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            self._write_results(session)
+        except OSError as error:
+            if not space.is_full(error):
+                raise
+            self._config.stash[space.FULL] = True
+        if self._config.stash.get(space.FULL, False):
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
         if self._usage:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _write_results(self, session: pytest.Session) -> None:
+        with process.undisturbed() as heard:
+            results = finish_run(
+                self._run,
+                report_log=self._report_log,
+                junit=self._junit,
+                began=self._began,
+                command=self._config.invocation_params.args,
+                exit_status=int(session.exitstatus),
+                collected=session.testscollected,
+                interrupted=self._interrupted,
+                settings=self._config.stash[SETTINGS],
+                subject=self._subject(),
+            )
+            self._last_line = f"trapline: {counts_line(count(results))}"
+            if self._interrupted or heard:
+                said = interrupted_line(len(results), session.testscollected)
+                self._last_line += f"; {said}"
+        if heard:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,18 +11,21 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import ctypes
+import errno
 import os
 import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import IO, Any
 
 _Spawn = Callable[[], "subprocess.Popen[bytes]"]
 _Started = concurrent.futures.Future["subprocess.Popen[bytes]"]
 
 _PR_SET_PDEATHSIG = 1
+_STDERR = 2
 # Loaded before any fork: dlopen() in the child of a threaded process may deadlock.
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,7 +37,9 @@ def _die_with_parent(parent: int) -> None:
 
 
 def stop_like_ctrl_c(*, background: bool = True) -> None:
-    """Take SIGTERM as Ctrl-C: what ends in good order by that ends so by this.
+    """Take SIGTERM and SIGHUP as Ctrl-C: what ends in good order by that ends so by these.
+
+    A SIGHUP that is ignored stays so: ``nohup`` wants it.
 
     :param background: take SIGINT too where a script started us in the background, which has
         it ignored.
@@ -42,6 +47,61 @@ def stop_like_ctrl_c(*, background: bool = True) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT)[: 1 + background]:
             signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, _hang_up)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[list[int]]:
+    """Hold back what would interrupt, for something short that must be whole.
+
+    :return: the signals that came; it is for the caller to say so.
+    """
+    heard: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        if number == signal.SIGHUP:
+            _leave_lost_terminal()
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # What is ignored, or ends us at once, stays as it is.
+        before = {n: signal.getsignal(n) for n in numbers if callable(signal.getsignal(n))}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _hang_up(number: int, frame: FrameType | None) -> None:
+    """Interrupt, once: the kernel and the shell both send it when a terminal goes."""
+    signal.signal(number, lambda *_: None)
+    _leave_lost_terminal()
+    signal.default_int_handler(number, frame)
+
+
+def _leave_lost_terminal() -> None:
+    """Let what was to go to a terminal that has gone go nowhere.
+
+    Each write would be an error (EIO), and end what must still be put in order. pytest has
+    copies of standard output, so all descriptors are looked at.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if not os.readlink(f"/proc/self/fd/{name}").startswith(("/dev/pts/", "/dev/tty")):
+                continue
+            try:
+                os.write(int(name), b"")
+            except OSError as error:
+                if error.errno == errno.EIO:
+                    os.dup2(nowhere, int(name), inheritable=int(name) <= _STDERR)
+    os.close(nowhere)
 
 
 def start(

@@ -47,7 +47,8 @@ def rules(
         print(view.as_json(covered, found, controls=controls))
         return
     if controls:
-        print("\n".join(view.controls_lines(covered)) or "no negative control")
+        lines = [*view.controls_lines(covered)] or ["no negative control"]
+        print("\n".join([*lines, *run_lines(found), *view.elsewhere_lines(covered, found)]))
         return
     from rich.console import Console
 

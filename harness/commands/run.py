@@ -14,8 +14,10 @@ import pytest
 
 from harness import process
 from harness.commands.places import Places
-from harness.errors import ConfigError
-from harness.report.rundir import RUN, check_base
+from harness.errors import ConfigError, ParseError
+from harness.report import space
+from harness.report.rundir import RUN, RunDirectory, check_base
+from harness.report.summary import counts_line, interrupted_line, read_facts
 from harness.rules import select
 
 _RULE = re.compile(r"[A-Z]{2,}|[A-Za-z]{2,}-\d{2}")
@@ -64,9 +66,11 @@ class Outcome:
 
     exit_status: int = 0
     directory: Path | None = None
+    config: pytest.Config | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Learn where the results go."""
+        self.config = session.config
         run = session.config.stash.get(RUN, None)
         self.directory = run.path if run is not None else None
 
@@ -89,8 +93,12 @@ def run_suites(request: RunRequest) -> Outcome:
         request = replace(request, workers="auto")
     arguments = build_arguments(request, Places.find())
     check_base((request.results or Places.find().results).absolute())
+    is_small = request.is_selective and not request.full
+    wanted = space.PART if is_small else space.WHOLE
+    if warning := space.look((request.results or Places.find().results).absolute(), wanted):
+        print(f"trapline: {warning}", file=sys.stderr)
     process.stop_like_ctrl_c(background=False)
-    status = int(pytest.main(arguments, plugins=[outcome]))
+    status = _run_pytest(arguments, outcome)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and request.is_selective:
         print("trapline: the selection matches no test", file=sys.stderr)
         status = EXIT_NOTHING_SELECTED
@@ -98,6 +106,38 @@ def run_suites(request: RunRequest) -> Outcome:
         outcome.directory = None  # refused before it began
     outcome.exit_status = status
     return outcome
+
+
+def _run_pytest(arguments: list[str], outcome: Outcome) -> int:
+    """Run pytest; say what it does not where the end of it is interrupted.
+
+    :raise ConfigError: the results have no space left.
+    """
+    try:
+        status = int(pytest.main(arguments, plugins=[outcome]))
+    except KeyboardInterrupt:
+        if outcome.directory is None:
+            raise
+        print(f"trapline: {_what_ended(outcome.directory)}")
+        return int(pytest.ExitCode.INTERRUPTED)
+    except OSError as error:
+        if outcome.directory is None or not space.is_full(error):
+            raise
+        raise space.none_left(outcome.directory) from error
+    if outcome.directory and outcome.config and outcome.config.stash.get(space.FULL, False):
+        raise space.none_left(outcome.directory)
+    return status
+
+
+def _what_ended(directory: Path) -> str:
+    """Return what a run has come to that was interrupted when pytest was about to end."""
+    try:
+        facts = read_facts(RunDirectory(directory).facts)
+    except (OSError, ParseError):
+        return "interrupted before the results were whole"
+    counts = facts["counts"]
+    said = interrupted_line(sum(counts.values()), facts["collected"])
+    return f"{counts_line(counts)}; {said}"
 
 
 def left_out(request: RunRequest, places: Places) -> list[str]:

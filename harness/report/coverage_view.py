@@ -72,6 +72,13 @@ def controls_lines(covered: Iterable[Coverage]) -> Iterator[str]:
             yield from (f"    said: {text}" for text in control.said)
 
 
+def elsewhere_lines(covered: Iterable[Coverage], found: Comparison) -> Iterator[str]:
+    """Yield how to ask other runs, if controls are in none of those that count."""
+    if any(control.verdict is None for one in covered for control in one.controls):
+        where = "in none of the runs above" if found.runs else "there is no run yet"
+        yield f"not run: {where}; another counts if you name it: trapline rules --run DIR"
+
+
 def counts_line(covered: Sequence[Coverage]) -> str:
     """Return ``37 rules: 12 executed, 25 uncovered``."""
     counts = Counter(one.state for one in covered)

@@ -30,6 +30,7 @@ def finish_run(
     command: tuple[str, ...],
     exit_status: int,
     collected: int,
+    interrupted: bool = False,
     settings: Settings,
     subject: Mapping[str, str],
 ) -> list[Result]:
@@ -39,6 +40,7 @@ def finish_run(
     :param junit: where pytest wrote JUnit XML; corrected in place.
     :param began: aware local time.
     :param collected: how many tests there were to run.
+    :param interrupted: somebody ended the run.
     """
     if report_log.absolute() != run.report_log:
         shutil.copyfile(report_log, run.report_log)
@@ -57,6 +59,7 @@ def finish_run(
         rerun_options=tuple(settings.options()),
         counts=count(results),
         collected=collected,
+        interrupted=interrupted,
         controls={
             result.nodeid: result.said
             for result in results

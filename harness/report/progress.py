@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -109,8 +110,9 @@ class Status(Plain):
     def stop(self) -> None:
         """Remove the status line."""
         if self._live is not None:
-            self._live.stop()
-            self._live = None
+            live, self._live = self._live, None
+            with contextlib.suppress(OSError):  # of a terminal that has gone
+                live.stop()
 
     def _draw(self) -> Group:
         now = time.monotonic()

@@ -40,6 +40,8 @@ class RunFacts:
     """Negative controls that held, and what the failing checks said there."""
     collected: int = 0
     """How many tests there were to run; 0: not known."""
+    interrupted: bool = False
+    """Somebody ended it (Ctrl-C, SIGTERM, SIGHUP)."""
 
     def to_json(self) -> str:
         """Return the text of ``run.json``."""
@@ -72,6 +74,16 @@ def counts_line(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
 
 
+def interrupted_line(ran: int, collected: int) -> str:
+    """Return ``interrupted, 5 of 17 tests not run``.
+
+    :param collected: how many there were to run; 0: not known.
+    """
+    if not collected:
+        return "interrupted before any test ran"
+    return f"interrupted, {max(collected - ran, 0)} of {collected} tests not run"
+
+
 def summarise(
     results: Sequence[Result], facts: RunFacts, directory: Path, *, warnings: Sequence[str] = ()
 ) -> str:
@@ -82,6 +94,7 @@ def summarise(
     """
     lines = [
         f"trapline {facts.versions.get('trapline', '')}: {counts_line(count(results))}",
+        *([interrupted_line(len(results), facts.collected)] if facts.interrupted else []),
         "",
         *_table({"date": facts.began, "took": f"{facts.seconds:.0f} s", "run on": facts.host}),
         *_table(_subject(facts)),

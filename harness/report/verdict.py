@@ -12,6 +12,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.model.rule import Verdict
 from harness.report.rundir import RunDirectory
+from harness.report.space import is_full
 
 _TIMED_OUT = "from pytest-timeout"
 _ATTRIBUTE = "verdict"
@@ -111,13 +112,18 @@ def keep_traceback(
 ) -> None:
     """Put the long traceback into the evidence of the test, whatever the terminal shows.
 
-    A skip leaves none.
+    A skip leaves none, and a full file system takes none: the test says that it is full.
     """
     if verdict_of_exception(excinfo.value) is Verdict.SKIP:
         return
-    place = run.evidence(item.nodeid)
-    with (place / "traceback.txt").open("a", encoding="utf-8") as file:
-        file.write(f"{_cut(excinfo, item.path, style='long')}\n\n")
+    try:
+        place = run.evidence(item.nodeid)
+        with (place / "traceback.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{_cut(excinfo, item.path, style='long')}\n\n")
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return
     if ("evidence", str(place)) not in item.user_properties:
         item.user_properties.append(("evidence", str(place)))
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.commands.matrix import DONE
 from harness.commands.places import Places
 from harness.commands.rules import rule_coverage, runs_that_count
@@ -107,6 +109,19 @@ def test_an_older_run_can_be_asked_for(places: Places) -> None:
 
     assert states(section="MAP-01") == {"MAP-01": RuleState.NOT_RUN}
     assert states(first, section="MAP-01") == {"MAP-01": RuleState.EXECUTED}
+
+
+def test_controls_are_told_with_the_run_they_are_from_and_where_else_to_look() -> None:
+    first = ran("vfio_pci")
+    last = ran("MAP-03")
+
+    def told(*options: str) -> str:
+        return CliRunner().invoke(app, ["rules", "MAP-01", "--controls", *options]).output
+
+    assert last.name in told()
+    assert "not run: in none of the runs above; another counts" in told()
+    assert first.name in told("--run", str(first))
+    assert "not run" not in told("--run", str(first))
 
 
 def test_uncovered_rules_alone() -> None:
