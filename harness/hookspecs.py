@@ -24,6 +24,15 @@ def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:  # type
 
 
 @pytest.hookspec(firstresult=True)
+def pytest_trapline_needs_subject(item: pytest.Item) -> bool:  # type: ignore[empty-body]
+    """Say whether *item* can only break where the subject is unknown.
+
+    Called wherever tests are collected, when ``pytest_trapline_subject`` raised an error of the
+    lab; the answer of the nearest conftest counts. One such test, and no test is run.
+    """
+
+
+@pytest.hookspec(firstresult=True)
 def pytest_trapline_shared(item: pytest.Item) -> Shared | None:
     """Return what *item* shares with other tests and is costly to make; None: nothing.
 

@@ -23,6 +23,7 @@ from harness.report import marks, progress, space, verdict
 from harness.report.finish import finish_run
 from harness.report.results import SAID, Phases
 from harness.report.rundir import RUN, RunDirectory
+from harness.report.start import UNKNOWN, Start
 from harness.report.steps_log import StepsLog
 from harness.report.summary import count, counts_line, interrupted_line
 from harness.report.warnings_log import WarningsLog, read_warnings
@@ -143,7 +144,10 @@ def pytest_configure(config: pytest.Config) -> None:
     elif base is None:
         return
     elif not any(config.getoption(name, default=False) for name in _LISTING):
-        run = config.stash[RUN] = RunDirectory.create(base, datetime.now())
+        try:
+            run = config.stash[RUN] = RunDirectory.create(base, datetime.now())
+        except ConfigError as error:
+            raise pytest.UsageError(str(error)) from error
         spreading = spread.Spreading(config, run.path)
         config.pluginmanager.register(spreading, "trapline-spreading")
         config.pluginmanager.register(Controller(config, run, spreading), "trapline-controller")
@@ -154,6 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
             plugin = kept(config.stash[RUN].path, worker=name)
             config.pluginmanager.register(plugin, f"trapline-{kept.__name__}")
     config.pluginmanager.register(spread.Collecting(), "trapline-collecting")
+    config.pluginmanager.register(Start(), "trapline-start")
 
 
 class Tests:
@@ -282,7 +287,7 @@ class Controller:
             except ConfigError as error:
                 raise pytest.UsageError(str(error)) from error
             except HarnessError as error:
-                known["subject unknown"] = str(error)
+                known[UNKNOWN] = str(error)
         return stash[SUBJECT]
 
     @pytest.hookimpl(optionalhook=True)
@@ -301,6 +306,8 @@ class Controller:
         """Begin to show progress, unless pytest was asked to be quiet or verbose."""
         self._session = session
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or not reporter.showheader:
+            self._subject()  # nobody else asks before tests run
         if reporter is not None and self._config.get_verbosity() == 0:
             reporter.showfspath = False
             self._progress = progress.begin(self._config, reporter)

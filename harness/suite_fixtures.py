@@ -39,7 +39,7 @@ from harness.host.virtual import VirtualHost
 from harness.host.virtual_spec import TEST_DEVICES, assigned_device, nested_spec
 from harness.images.images import Images
 from harness.lab.assigned import Assigned
-from harness.lab.hosts import OFF, methods, open_host, open_virtual
+from harness.lab.hosts import OFF, check_host_answers, methods, open_host, open_virtual
 from harness.lab.nested import WHO_HAS_IT, Nested
 from harness.lab.parts import Parts, check_host_word
 from harness.lab.resident import Properties, Resident
@@ -128,6 +128,7 @@ def parts_of(config: pytest.Config) -> Parts:
 def subject_of(config: pytest.Config) -> Mapping[str, str]:
     """Return what is judged, for the header and every result; builds what is missing."""
     check_host_word(config.stash[SETTINGS].host)
+    check_host_answers(config.stash[SETTINGS].host)
     if config.stash[SETTINGS].saved_state != OFF:
         methods(config.stash[SETTINGS].saved_state)
         cap_of(os.environ)

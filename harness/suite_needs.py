@@ -22,6 +22,7 @@ from harness.host.host import Host
 from harness.host.virtual import VirtualHost
 from harness.lab.nested import Nested
 from harness.lab.parts import Parts
+from harness.settings import SETTINGS
 from harness.testing import skip
 
 _THE_VIRTUAL_ONE = "--host virtual"
@@ -67,6 +68,16 @@ def lab_parts(parts: Parts) -> Parts:
     if parts.settings.host != "virtual":
         skip("its machines are the lab's", enabled_by=_THE_VIRTUAL_ONE)
     return parts
+
+
+def needs_subject(item: pytest.Item) -> bool:
+    """Say whether a test needs what a run finds before its first test: builds, kernels, a host.
+
+    On a host that is there already only those of the x86 suites do: one of another
+    architecture runs none of our builds.
+    """
+    is_virtual = item.config.stash[SETTINGS].host == "virtual"
+    return ("parts" if is_virtual else "host") in getattr(item, "fixturenames", ())
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from harness.suite_fixtures import (  # noqa: F401 - fixtures are used by their 
 from harness.suite_needs import (  # noqa: F401
     kvm,
     lab_parts,
+    needs_subject,
     nested_host,
     skipping_what_the_host_lacks,
     virtual_host,
@@ -47,6 +48,11 @@ STILLNESS = pytest.StashKey[Stillness]()
 def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
     """Say what is judged; images and builds that are missing are made first."""
     return subject_of(config)
+
+
+def pytest_trapline_needs_subject(item: pytest.Item) -> bool:
+    """Refuse the run at its start if a test would look for the host in vain."""
+    return needs_subject(item)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -332,6 +332,29 @@ def test_a_wrong_subject_is_a_usage_error(pytester: pytest.Pytester) -> None:
 
     assert ended.ret == pytest.ExitCode.USAGE_ERROR
     ended.stderr.fnmatch_lines(["ERROR: no such QEMU", "*next: build it"])
+    assert list((pytester.path / "res").iterdir()) == []
+
+
+def test_a_wrong_subject_is_told_before_tests_also_where_no_header_is_shown(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest(PROVIDER)
+    pytester.makepyfile("def test_x(): open('ran', 'w').close()")
+
+    ended = run(pytester, "-q", "--subject-breaks=config")
+
+    assert ended.ret == pytest.ExitCode.USAGE_ERROR
+    assert not (pytester.path / "ran").exists()
+
+
+def test_results_that_cannot_be_kept_are_a_usage_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_x(): pass")
+    (pytester.path / "res").touch()
+
+    ended = run(pytester)
+
+    assert ended.ret == pytest.ExitCode.USAGE_ERROR
+    ended.stderr.fnmatch_lines(["ERROR: results cannot be kept in *", "*next: name a directory*"])
 
 
 def test_a_host_that_does_not_answer_is_said_in_the_header(pytester: pytest.Pytester) -> None:
@@ -342,6 +365,47 @@ def test_a_host_that_does_not_answer_is_said_in_the_header(pytester: pytest.Pyte
 
     assert ended.ret == 0
     ended.stdout.fnmatch_lines(["subject unknown: no answer"])
+
+
+NEEDING = (
+    PROVIDER
+    + """
+def pytest_trapline_needs_subject(item):
+    return "needing" in item.name
+"""
+)
+
+
+@SPREAD
+def test_no_test_is_run_where_one_needs_a_host_that_does_not_answer(
+    pytester: pytest.Pytester, spread: tuple[str, ...]
+) -> None:
+    pytester.makeconftest(NEEDING)
+    pytester.makepyfile("""
+        def test_pure(): open("ran", "w").close()
+        def test_needing(): open("ran", "w").close()
+        """)
+
+    ended = run(pytester, "--subject-breaks=host", *spread)
+
+    assert ended.ret == pytest.ExitCode.USAGE_ERROR
+    said = ended.stderr if spread == NO_XDIST else ended.stdout
+    said.fnmatch_lines(["ERROR: no answer", "*next: correct what names it*"])
+    assert not (pytester.path / "ran").exists()
+    [kept] = (path for path in (pytester.path / "res").iterdir() if path.is_dir())
+    assert "subject unknown: no answer" in " ".join((kept / "summary.txt").read_text().split())
+    assert read_run(kept).lacks.startswith("refused at the start: no answer")
+
+
+@SPREAD
+def test_a_selection_that_needs_no_host_is_run_without(
+    pytester: pytest.Pytester, spread: tuple[str, ...]
+) -> None:
+    pytester.makeconftest(NEEDING)
+    pytester.makepyfile("def test_pure(): pass\ndef test_needing(): pass")
+
+    assert run(pytester, "--subject-breaks=host", "-k", "pure", *spread).ret == 0
+    assert list(results(pytester)) == ["test_pure"]
 
 
 @SPREAD

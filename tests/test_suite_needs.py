@@ -9,7 +9,8 @@ import pytest
 
 from harness.errors import HostLacks, MissingDevice, NoIommu
 from harness.host.host import Host
-from harness.suite_needs import needs_kvm, skipping_what_the_host_lacks
+from harness.settings import SETTINGS, Settings
+from harness.suite_needs import needs_kvm, needs_subject, skipping_what_the_host_lacks
 
 
 @pytest.mark.parametrize("error", [MissingDevice, NoIommu])
@@ -33,3 +34,21 @@ def test_without_kvm_the_reason_is_told() -> None:
 
     with pytest.raises(BaseException, match=said):
         needs_kvm(host, "the test")
+
+
+@pytest.mark.parametrize(
+    ("host", "fixtures", "needs"),
+    [
+        ("virtual", ("parts", "evidence"), True),
+        ("virtual", ("evidence",), False),
+        ("ssh://lab", ("parts", "host"), True),
+        ("ssh://lab", ("parts", "leased"), False),
+    ],
+)
+def test_builds_and_hosts_are_needed_by_those_who_ask_for_them(
+    host: str, fixtures: tuple[str, ...], needs: bool
+) -> None:
+    config = SimpleNamespace(stash={SETTINGS: Settings(host=host)})
+    item = SimpleNamespace(config=config, fixturenames=fixtures)
+
+    assert needs_subject(cast(pytest.Item, item)) is needs

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from harness.errors import ConfigError, DeviceBusy, HarnessError, NoIommu
+from harness.errors import ConfigError, DeviceBusy, HarnessError, NoIommu, Unreachable, WaitTimeout
 from harness.guest.local import LocalTransport
 from harness.guest.ssh import KnownHost, SshTransport
 from harness.guest.transport import Transport
@@ -109,7 +109,16 @@ def ssh_transport(url: SshUrl, *, timeout: float = 30) -> SshTransport:
         str(url), dial, key=url.key, user=url.user,
         known=KnownHost(url.name, url.port, url.known_hosts, trust_new=url.is_loopback),
     )  # fmt: skip
-    transport.log_in(timeout=timeout)
+    try:
+        transport.log_in(timeout=timeout)
+    except Unreachable as error:
+        if not isinstance(error.__cause__, WaitTimeout):
+            raise
+        raise Unreachable(
+            f"{url} does not answer",
+            seen=error.seen,
+            hint="is it up, and does ssh reach it? correct --host, or leave it out",
+        ) from error
     return transport
 
 

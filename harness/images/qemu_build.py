@@ -210,6 +210,7 @@ def _version(start: Start, label: str, kept: Path) -> QemuVersion:
             f"QEMU {label} ended with status {done.returncode} when asked for its version",
             exit_status=done.returncode,
             stderr=done.stderr or done.stdout,
+            hint="give the path of a qemu-system-x86_64 that starts",
         )
     first = done.stdout.strip().partition("\n")[0]
     try:

@@ -24,7 +24,7 @@ from harness.guest.local import LocalTransport
 from harness.guest.transport import Transport
 from harness.host.host import GuestFiles, Host, PlacedQemu
 from harness.host.late_plug import hot_add, settle
-from harness.host.physical import LocalHost, SshHost, SshUrl, connect
+from harness.host.physical import LocalHost, SshHost, SshUrl, connect, ssh_transport
 from harness.host.supply import supply
 from harness.host.virtual import Left, VirtualHost
 from harness.host.virtual_spec import INTEL_IOMMU, TEST_DEVICES, virtual_host_spec
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 OFF = "off"
 """Setting ``saved_state``: every host boots."""
+SOON = 5.0
+"""Seconds in which a host that is up accepts a log-in, or one try is made in whatever time."""
 NVME_BYTES = 16 * 1024 * 1024
 """Size of the disk behind the virtual host's nvme."""
 DISK_SEED = 0x7261_7074
@@ -57,6 +59,16 @@ def open_host(parts: Parts, *, key: RunKey, evidence: Path) -> Host:
     if word == "virtual":
         return open_virtual(parts, key=key, evidence=evidence)
     return open_physical(parts, key=key, run=os.fspath(evidence))
+
+
+def check_host_answers(word: str) -> None:
+    """Log in to a host behind SSH, so that a run does not begin without it.
+
+    :raise ConfigError: a file that *word* names is not there.
+    :raise Unreachable: it does not answer, or refuses us.
+    """
+    if word.startswith("ssh://"):
+        ssh_transport(SshUrl.parse(word), timeout=SOON).close()
 
 
 def open_virtual(

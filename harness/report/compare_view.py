@@ -61,6 +61,8 @@ def counts(found: Comparison, *, strict: bool = False) -> str:
     if found.absent:
         said += f"; {len(found.absent)} not in every run"
         said += ", which counts (--strict)" if strict else ""
+    if unknown := [name for name, run in _named(found) if run.unknown]:
+        said += f"; SUBJECT UNKNOWN: {' '.join(unknown)}"
     if found.partial:
         said += f"; INCOMPLETE: {' '.join(name for name, _ in found.partial)}"
     return said
@@ -101,11 +103,13 @@ def run_lines(found: Comparison) -> Iterator[str]:
     """Yield what the runs are called, where they are, and in what their subjects differ."""
     width = max(map(len, found.names), default=0)
     indent = " " * (width + 2)
-    for name, run in zip(found.names, found.runs, strict=True):
+    for name, run in _named(found):
         yield f"{name:<{width}}  {relative(run.path)}"
         yield f"{indent}{_facts(run)}"
         if not run.is_whole:
             yield f"{indent}INCOMPLETE: {run.lacks}"
+        if run.unknown:
+            yield f"{indent}SUBJECT UNKNOWN: {run.unknown}"
     yield from subject_lines(found)
 
 
@@ -116,6 +120,10 @@ def subject_lines(found: Comparison) -> Iterator[str]:
         for value in dict.fromkeys(values):
             who = [name for name, one in zip(found.names, values, strict=True) if one == value]
             yield f"  {' '.join(who)}: {value.partition(chr(10))[0]}"
+
+
+def _named(found: Comparison) -> Iterator[tuple[str, PastRun]]:
+    return zip(found.names, found.runs, strict=True)
 
 
 def _facts(run: PastRun) -> str:

@@ -11,6 +11,7 @@ from harness.errors import ConfigError, ParseError
 from harness.model.rule import Verdict
 from harness.report.results import Result, read_results
 from harness.report.rundir import RunDirectory, latest
+from harness.report.start import UNKNOWN
 from harness.report.summary import read_facts
 
 _WHOLE = (0, 1)
@@ -46,6 +47,11 @@ class PastRun:
     def subject(self) -> dict[str, str]:
         """What was judged, as found."""
         return self._table("subject")
+
+    @property
+    def unknown(self) -> str:
+        """Why what was judged could not be found, one line; empty if it was."""
+        return _subject_unknown(self.facts)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -101,6 +107,8 @@ def what_is_missing(results: Mapping[str, Result], facts: Mapping[str, Any]) -> 
     collected = facts.get("collected")
     if any("::" not in name and one.verdict is Verdict.ERROR for name, one in results.items()):
         return f"tests could not be collected (exit status {status})"
+    if status not in _WHOLE and not results and (why := _subject_unknown(facts)):
+        return f"refused at the start: {why}"
     if status not in _WHOLE:
         return f"{_EXITS.get(status, 'ended oddly')} (exit status {status})"
     if not results:
@@ -108,6 +116,13 @@ def what_is_missing(results: Mapping[str, Result], facts: Mapping[str, Any]) -> 
     if isinstance(collected, int) and len(results) < collected:
         return f"ended early: {len(results)} of {collected} tests"
     return ""
+
+
+def _subject_unknown(facts: Mapping[str, Any]) -> str:
+    """Return why the subject could not be found, empty if it was."""
+    subject = facts.get("subject")
+    said = str(subject.get(UNKNOWN, "")) if isinstance(subject, Mapping) else ""
+    return said.partition("\n")[0]
 
 
 def _find(path: Path) -> Path:

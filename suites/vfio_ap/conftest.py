@@ -15,6 +15,7 @@ from harness.ap.ap_host import ApHost
 from harness.ap.plot import Plot
 from harness.ap.spec import LABEL, inner_spec
 from harness.ap.workbench import Workbench
+from harness.errors import ConfigError, HarnessError
 from harness.images.kernel_source import KernelSource
 from harness.lab.ap import ApLab
 from harness.lab.ap_plot import open_plot
@@ -182,7 +183,12 @@ def pytest_trapline_subject(config: pytest.Config) -> Mapping[str, str]:
     parts = parts_of(config)
     if parts.settings.host != "virtual":
         return {}
-    image = parts.ap_host
+    try:
+        image = parts.ap_host
+    except ConfigError:
+        raise
+    except HarnessError as error:  # that of the other areas may be there
+        return {"AP host unknown": str(error)}
     return {
         "AP host kernel": f"{image.release} ({LABEL})",
         "QEMU in the AP host": f"{image.inner_qemu.label} {image.inner_qemu.version}",

@@ -78,6 +78,17 @@ def test_a_run_that_was_interrupted_is_said_and_is_not_identical(make_run: MakeR
     assert lines[-1] == "1 test in 2 runs: identical; INCOMPLETE: A"
 
 
+def test_runs_that_do_not_know_what_they_judged_are_not_just_identical(make_run: MakeRun) -> None:
+    unknown = {"subject unknown": "the mirror has no suite nosuch\n  next: check"}
+    make_run("a", {"x.py::t": "pass"}, subject=unknown)
+    make_run("b", {"x.py::t": "pass"}, subject=unknown)
+
+    _, lines = said("a", "b")
+
+    assert lines.count("   SUBJECT UNKNOWN: the mirror has no suite nosuch") == 2
+    assert lines[-1] == "1 test in 2 runs: identical; SUBJECT UNKNOWN: A B"
+
+
 def test_many_absent_tests_are_counted_and_only_problems_named(make_run: MakeRun) -> None:
     many = {f"x.py::t{n}": "pass" for n in range(40)}
     make_run("a", {"x.py::t0": "pass"})

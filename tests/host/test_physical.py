@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.errors import ConfigError, DeviceBusy, HostError, NoIommu
+from harness.errors import ConfigError, DeviceBusy, HostError, NoIommu, Unreachable
 from harness.host.journal import Journal
-from harness.host.physical import SshUrl, canonical, connect
+from harness.host.physical import SshUrl, canonical, connect, ssh_transport
 from harness.model.pci import Bdf
 
 URL = "ssh://root@lab:22"
@@ -50,6 +51,16 @@ def test_url_that_names_no_host_is_refused(url: str) -> None:
 def test_key_that_is_not_there_is_told_before_anything_is_tried() -> None:
     with pytest.raises(ConfigError, match="the file of key is not there"):
         connect("ssh://lab.invalid?key=/no/such/key")
+
+
+def test_a_host_that_does_not_answer_is_told_with_what_can_be_done() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+        port = closed_soon.getsockname()[1]
+    with pytest.raises(Unreachable, match=rf"^ssh://root@127.0.0.1:{port} does not ans") as error:
+        ssh_transport(SshUrl("root", "127.0.0.1", port), timeout=0.1)
+
+    assert "refused" in error.value.seen
+    assert "--host" in error.value.hint
 
 
 @pytest.mark.parametrize(
