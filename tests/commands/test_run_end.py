@@ -85,11 +85,18 @@ def begin(
     out: int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
     """Start a run in a process group of its own, and wait for its long test."""
+
+    def prepare() -> None:
+        # A script that started us in the background has it ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if before is not None:
+            before()
+
     child = subprocess.Popen(
         [sys.executable, "-c", RUN, "run", "area", f"-n{workers}"],
         text=True,
         start_new_session=True,
-        preexec_fn=before,
+        preexec_fn=prepare,
         stdout=out,
         stderr=subprocess.STDOUT,
     )
@@ -135,7 +142,7 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored(area: Path) -> None:
 
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(0.5)
-    os.killpg(child.pid, signal.SIGINT)
+    os.killpg(child.pid, signal.SIGTERM)
     child.communicate(timeout=60)
 
 
