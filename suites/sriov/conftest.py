@@ -84,7 +84,9 @@ def igb(parts: Parts, request: pytest.FixtureRequest) -> Iterator[Sriov]:
     host: Host = request.getfixturevalue("host")
     resident: Resident = request.getfixturevalue("resident")
     bdf = resident.free("igb").bdf
+    # That of the virtual functions, too: it must be there to take none.
     host.load_driver("igb")
+    host.load_driver("igbvf")
     found = Sriov(host, bdf)
     with host.bound(bdf, "igb"), found.setting("drivers_autoprobe", 0):
         yield found

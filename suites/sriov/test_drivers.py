@@ -68,8 +68,10 @@ def own_driver(host: Host, resident: Resident) -> Iterator[Sriov]:
     bdf = resident.free("igb").bdf
     host.load_driver("igb")
     host.load_driver("igbvf")
-    with host.bound(bdf, "igb"):
-        yield Sriov(host, bdf)
+    found = Sriov(host, bdf)
+    # On a host that stays, the session's functions may have it off.
+    with host.bound(bdf, "igb"), found.setting("drivers_autoprobe", 1):
+        yield found
 
 
 def check_without_driver(virtual: tuple[PciFunction, ...]) -> None:
