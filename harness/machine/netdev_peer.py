@@ -29,11 +29,15 @@ class NetdevPeer:
     """Our end of it; counts what goes each way.
 
     :param check: a guard: raises when the machine is known to be dead.
+    :param address: our MAC address, 6 bytes: what is for others is left out. A machine that was
+        moved or restored is announced to all of them by QEMU itself (net/announce.c), for
+        seconds. Empty: everything is for us.
     """
 
     name: str
     stream: socket.socket
     check: Guard = lambda: None
+    address: bytes = b""
     sent: int = 0
     received: int = 0
     _buffer: bytearray = field(default_factory=bytearray)
@@ -85,27 +89,35 @@ class NetdevPeer:
             self.stream.close()
 
     def _next(self, deadline: float) -> bytes | None:
+        """Return the next frame for us; what has come is looked at after the deadline too."""
         while True:
-            if len(self._buffer) >= _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(self._buffer)
-                if length > _LONGEST:
-                    raise MachineError(f"{self.name}: no frame is {length} bytes long")
-                end = _LENGTH.size + length
-                if len(self._buffer) >= end:
-                    frame = bytes(self._buffer[_LENGTH.size : end])
-                    del self._buffer[:end]
+            while (frame := self._from_buffer()) is not None:
+                if frame.startswith(self.address):
                     self.received += 1
                     return frame
             left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            self.stream.settimeout(min(left, 0.5))
+            self.stream.settimeout(min(max(left, 0), 0.5))
             try:
                 data = self.stream.recv(65536)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 self.check()
+                if left <= 0:
+                    return None
                 continue
             if not data:
                 self.check()
                 raise MachineError(f"{self.name}: the network backend has hung up")
             self._buffer += data
+
+    def _from_buffer(self) -> bytes | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > _LONGEST:
+            raise MachineError(f"{self.name}: no frame is {length} bytes long")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        frame = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return frame

@@ -86,6 +86,23 @@ def test_all_that_came_is_drained(ours: NetdevPeer, far: socket.socket) -> None:
     assert ours.drain(timeout=0) == []
 
 
+def test_what_has_come_is_drained_without_waiting(ours: NetdevPeer, far: socket.socket) -> None:
+    """Nothing of it may be counted later."""
+    far.sendall(packed(b"one", b"two"))
+
+    assert ours.drain(timeout=0) == [b"one", b"two"]
+
+
+def test_what_is_for_others_is_left_out(far: socket.socket) -> None:
+    """QEMU announces a machine that was restored, in the name of its cards."""
+    address, everybody = bytes.fromhex("525400000001"), bytes(range(255, 249, -1))
+    ours = NetdevPeer("card", PAIRS[-1], address=address)
+    far.sendall(packed(everybody + b"RARP", address + b"back", everybody + b"RARP"))
+
+    assert ours.drain(timeout=0) == [address + b"back"]
+    assert ours.received == 1
+
+
 def test_a_backend_that_hangs_up_is_an_error(ours: NetdevPeer, far: socket.socket) -> None:
     """It is no quiet cable."""
     far.close()
