@@ -200,7 +200,7 @@ class GuestCrashed(GuestError):
 
 
 class TimeStandsStill(GuestError):
-    """A guest that went on from a saved state gets no timer interrupts any more."""
+    """A guest that went on from a saved state does not wake, or is not woken by its timer."""
 
 
 class Unreachable(GuestError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import GuestError, HostError, MissingDevice, TimeStandsStill
+from harness.errors import GuestError, HostError, MissingDevice, TimeStandsStill, Unreachable
 from harness.guest.guest import Guest
 from harness.guest.ssh import SshTransport
 from harness.host.host import GuestFiles, Host
@@ -178,7 +178,7 @@ def take_nested(
 
     The parameters are those of `start_nested`.
 
-    :raise TimeStandsStill: its state was of no use and was removed.
+    :raise TimeStandsStill: it does not go on as it should.
     """
     if host.left is None:
         raise HostError(f"no guest was left in {host.name}")
@@ -193,8 +193,7 @@ def take_nested(
                 machine.add_device(device)
         machine.spec = machine.spec.adding(*devices)
         # While the guest finds its functions it can be woken and logged in to.
-        guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
-        check_that_time_goes_on(guest, left)
+        guest = wake_left(host, machine, left)
         with step("find %s on %s", ", ".join(names), spec.name):
             guest.run(_signs_of(names), timeout=_LONGEST + 10)
         chosen = dict.fromkeys(names, options or VfioOptions())
@@ -202,6 +201,24 @@ def take_nested(
     except BaseException:
         machine.kill()
         raise
+
+
+def wake_left(host: VirtualHost, machine: Machine, left: Left) -> Guest:
+    """Wake the guest that went on in *machine* from what was *left* in *host*; log in to it.
+
+    :raise TimeStandsStill: it does not wake, or its timer does not wake it any more.
+    """
+    try:
+        guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
+    except Unreachable as error:
+        machine.check()  # its death is no silence
+        raise TimeStandsStill(
+            f"{machine.spec.name} went on from a saved state, and does not wake",
+            seen=str(error),
+            hint="--no-saved-state boots every guest",
+        ) from error
+    check_that_time_goes_on(guest, left)
+    return guest
 
 
 def check_that_time_goes_on(guest: Guest, left: Left) -> None:

@@ -7,6 +7,7 @@ its subsystem and its disk can only be there from the start.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from harness import paths
-from harness.errors import HostError, MissingDevice
+from harness.errors import HostError, MissingDevice, TimeStandsStill
 from harness.guest.guest import Guest
 from harness.guest.keys import RunKey
 from harness.guest.nvme import NvmeAdmin
@@ -32,6 +33,8 @@ from harness.machine.command import Device, Disk
 from harness.machine.machine import Machine
 from harness.model.pci import Bdf, PciFunction
 from harness.step import step
+
+log = logging.getLogger(__name__)
 
 SUBSYSTEM: Final = Device("nvme-subsys", "family")
 NVME: Final[Mapping[str, str | int]] = {
@@ -74,11 +77,19 @@ class SriovStage:
         """The guest, nothing assigned."""
         place = self.evidence / "guest"
         place.mkdir(exist_ok=True)
-        if self.host.left is not None:
-            found = take_nested(self.host, (), evidence=place)
-        else:
+        found = self._left_guest(place)
+        if found is None:
             found = start_nested(self.host, (), evidence=place, append=LATE, timeout=_BOOT)
         return self._stack.enter_context(contextlib.closing(found))
+
+    def _left_guest(self, place: Path) -> Nested | None:
+        if self.host.left is None:
+            return None
+        try:
+            return take_nested(self.host, (), evidence=place)
+        except TimeStandsStill as error:
+            log.warning("%s", error.summary)
+            return None
 
     @property
     def guest(self) -> Guest:

@@ -13,13 +13,14 @@ A `Stage` is a virtual host, or a small guest, with such devices in it. Two thin
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.device.server import serve
-from harness.errors import HarnessError, HostError
+from harness.errors import HarnessError, HostError, TimeStandsStill
 from harness.guest.guest import Guest
 from harness.guest.keys import RunKey
 from harness.host.virtual import VirtualHost, log_in_over_forward, wait_until_ready
@@ -31,7 +32,7 @@ from harness.host.virtual_spec import (
 )
 from harness.lab.assigned import Assigned
 from harness.lab.hosts import OFF, methods, restored
-from harness.lab.nested import AssignedDevices, Nested, guest_spec, properties_of
+from harness.lab.nested import AssignedDevices, Nested, guest_spec, properties_of, wake_left
 from harness.lab.parts import Parts
 from harness.lab.plugged import Plugged, Seat
 from harness.lab.resident import LATE
@@ -42,6 +43,8 @@ from harness.machine.saved_state import Method
 from harness.model.version import QemuVersion
 from harness.model.vfio.mapping import VfioOptions
 from harness.step import step
+
+log = logging.getLogger(__name__)
 
 DRIVER = "vfio-user-pci"
 FALLBACK = "debian:trixie-backports"
@@ -206,11 +209,21 @@ def assign(
 
     :param names: of plugged devices, with how each is assigned.
     """
+    try:
+        return _assign(stage, names, evidence)
+    except TimeStandsStill as error:
+        # Nothing is left in the host now: the next one boots.
+        log.warning("%s", error.summary)
+        return _assign(stage, names, evidence)
+
+
+def _assign(stage: Stage, names: Mapping[str, VfioOptions], evidence: Path) -> Nested:
     host = stage.host
     functions = {name: stage.plugged[name].function() for name in names}
     for function in functions.values():
         if function.driver != "vfio-pci":
             host.bind(function.bdf, "vfio-pci")
+    left = host.left
     machine = _machine_in(host, evidence)
     try:
         seats = [Seat(name, stage.plugged[name].device, f"rp{n}") for n, name in enumerate(names)]
@@ -219,7 +232,10 @@ def assign(
                 host_function = {"host": str(functions[seat.name].bdf)}
                 properties = {**host_function, **properties_of(names[seat.name])}
                 machine.add_device(Device("vfio-pci", seat.name, seat.port, "0", properties))
-        guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
+        if left is not None:
+            guest = wake_left(host, machine, left)
+        else:
+            guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
         with step("find %s on %s", ", ".join(names), machine.spec.name):
             guest.run(_find(seats), timeout=_LONGEST + 10)
     except BaseException:
