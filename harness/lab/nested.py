@@ -212,10 +212,11 @@ def wake_left(host: VirtualHost, machine: Machine, left: Left) -> Guest:
         guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
     except Unreachable as error:
         machine.check()  # its death is no silence
+        left.distrust(f"its guest does not wake: {error.summary}")
         raise TimeStandsStill(
             f"{machine.spec.name} went on from a saved state, and does not wake",
             seen=str(error),
-            hint="--no-saved-state boots every guest",
+            hint="the state was removed; --no-saved-state boots every guest",
         ) from error
     check_that_time_goes_on(guest, left)
     return guest

@@ -51,14 +51,14 @@ def host() -> Any:
     return SimpleNamespace(ssh=None, guest=SimpleNamespace(key=None))
 
 
-def test_a_guest_that_does_not_wake_is_told_and_its_state_is_kept(deaf: None) -> None:
+def test_a_guest_that_does_not_wake_is_told_and_its_state_is_distrusted(deaf: None) -> None:
     machine = SimpleNamespace(spec=SimpleNamespace(name="nested"), check=lambda: None)
     why: list[str] = []
 
     with pytest.raises(TimeStandsStill, match="does not wake"):
         wake_left(host(), cast(Any, machine), Left(cast(Any, None), "there", why.append))
 
-    assert why == []  # other guests went on from it
+    assert "it does not wake" in why[0]
 
 
 def test_the_death_of_a_machine_is_no_silence_of_its_guest(deaf: None) -> None:
