@@ -10,13 +10,11 @@ from harness.commands.images import human_age, human_size
 from harness.errors import ConfigError
 from harness.images.environments import Environment, Judged, environments, prune
 
-UNUSED = 30.0
-"""Days without use after which an environment goes."""
 
-
-def judged(unused: float = UNUSED, *, dry_run: bool = False) -> list[Judged]:
+def judged(unused: float, *, dry_run: bool = False) -> list[Judged]:
     """Remove them, or only say which would go.
 
+    :param unused: days without use after which one goes.
     :raise ConfigError: *unused* is negative.
     :raise ImageError: they cannot be removed now.
     """

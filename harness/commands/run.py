@@ -12,7 +12,6 @@ from typing import Literal
 
 import pytest
 
-from harness import process
 from harness.commands.places import Places
 from harness.errors import ConfigError, ParseError
 from harness.report import space
@@ -92,12 +91,11 @@ def run_suites(request: RunRequest) -> Outcome:
     if request.workers is None and whole and request.capture:
         request = replace(request, workers="auto")
     arguments = build_arguments(request, Places.find())
-    check_base((request.results or Places.find().results).absolute())
+    results = (request.results or Places.find().results).absolute()
+    check_base(results)
     is_small = request.is_selective and not request.full
-    wanted = space.PART if is_small else space.WHOLE
-    if warning := space.look((request.results or Places.find().results).absolute(), wanted):
+    if warning := space.look(results, space.PART if is_small else space.WHOLE):
         print(f"trapline: {warning}", file=sys.stderr)
-    process.stop_like_ctrl_c(background=False)
     status = _run_pytest(arguments, outcome)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and request.is_selective:
         print("trapline: the selection matches no test", file=sys.stderr)

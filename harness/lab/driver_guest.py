@@ -37,6 +37,7 @@ from harness.machine.command import Device, Disk, MachineSpec
 from harness.machine.machine import Machine
 from harness.machine.netdev_peer import NetdevPeer, netdev_arguments
 from harness.model.pci import Bdf, PciFunction
+from harness.parse.frame import mac_bytes
 from harness.parse.testpmd import ForwardCounts
 from harness.step import step
 
@@ -121,7 +122,7 @@ class Forwarding:
 
     def exchange(self, count: int, *, timeout: float = 60) -> int:
         """Send *count* frames; return how many of them came back, addresses swapped."""
-        card, ours = _bytes_of(self.nic.mac), _bytes_of(_OUR_MAC)
+        card, ours = mac_bytes(self.nic.mac), mac_bytes(_OUR_MAC)
         first = self.nic.peer.sent
         bodies = [_ETHERTYPE + struct.pack(">I", first + n) + bytes(46) for n in range(count)]
         self.nic.peer.send(*(card + ours + body for body in bodies))
@@ -165,7 +166,7 @@ class DriverGuest:
             self.machine.qmp.execute("netdev_add", netdev_arguments(f"{name}-net", path))
             function = self.plug(device.having(netdev=f"{name}-net", romfile=""))
             stream = self.machine.place.connect(path, timeout=10)
-            peer = NetdevPeer(name, stream, self.machine.check, _bytes_of(_OUR_MAC))
+            peer = NetdevPeer(name, stream, self.machine.check, mac_bytes(_OUR_MAC))
             self._stack.callback(peer.close)
             self._nics[name] = Nic(function, peer, str(device.options["mac"]))
         return self._nics[name]
@@ -236,10 +237,6 @@ class DriverGuest:
         with contextlib.suppress(HarnessError):
             log = self.machine.evidence / "dmesg.log"
             log.write_text(self.host.kernel_log(), encoding="utf-8")
-
-
-def _bytes_of(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
 
 
 def run_by_qemu_under_test(parts: Parts) -> Parts:

@@ -212,12 +212,7 @@ def wake_left(host: VirtualHost, machine: Machine, left: Left) -> Guest:
         guest = Guest(machine, log_in_over_forward(machine, host.ssh, key=host.guest.key))
     except Unreachable as error:
         machine.check()  # its death is no silence
-        left.distrust(f"its guest does not wake: {error.summary}")
-        raise TimeStandsStill(
-            f"{machine.spec.name} went on from a saved state, and does not wake",
-            seen=str(error),
-            hint="the state was removed; --no-saved-state boots every guest",
-        ) from error
+        raise _distrusted(left, machine.spec.name, "it does not wake", error) from error
     check_that_time_goes_on(guest, left)
     return guest
 
@@ -233,12 +228,17 @@ def check_that_time_goes_on(guest: Guest, left: Left) -> None:
     try:
         guest.run("sleep 0.05", timeout=_A_MOMENT)
     except GuestError as error:
-        left.distrust(f"time does not go on in its guest: {error.summary}")
-        raise TimeStandsStill(
-            f"{guest.name} went on from a saved state, and its timer does not wake it",
-            seen=str(error),
-            hint="the state was removed; --no-saved-state boots every guest",
-        ) from error
+        raise _distrusted(left, guest.name, "its timer does not wake it", error) from error
+
+
+def _distrusted(left: Left, name: str, what: str, error: GuestError) -> TimeStandsStill:
+    """Have the state made again from which the guest *name* went on; return what is told."""
+    left.distrust(f"of its guest: {what}: {error.summary}")
+    return TimeStandsStill(
+        f"{name} went on from a saved state, and {what}",
+        seen=str(error),
+        hint="the state was removed; --no-saved-state boots every guest",
+    )
 
 
 _A_MOMENT = 5

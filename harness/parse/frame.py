@@ -28,6 +28,14 @@ class Frame:
     """It asks for an echo."""
 
 
+def mac_bytes(mac: str) -> bytes:
+    """Return the six bytes of ``52:54:00:12:34:56``.
+
+    :raise ValueError: it is not hexadecimal.
+    """
+    return bytes.fromhex(mac.replace(":", ""))
+
+
 def parse_frame(data: bytes) -> Frame:
     """Read the head of *data*.
 
@@ -44,7 +52,7 @@ def answer(data: bytes, mac: str, address: str) -> bytes | None:
 
     None: nothing.
     """
-    ours, wanted = bytes.fromhex(mac.replace(":", "")), bytes(map(int, address.split(".")))
+    ours, wanted = mac_bytes(mac), bytes(map(int, address.split(".")))
     if len(data) < 14:
         return None
     kind = int.from_bytes(data[12:14], "big")
